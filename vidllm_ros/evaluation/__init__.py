@@ -1,0 +1,1 @@
+"""Metrics, benchmark protocols, bag replay and the report."""
