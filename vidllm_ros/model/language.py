@@ -52,7 +52,9 @@ class LanguageConfig:
         if self.scene_attention not in ("full", "causal"):
             raise ValueError(f"language.scene_attention is {self.scene_attention!r}; it must be 'full' or 'causal'")
         if "model_type" not in self.llm:
-            raise ValueError("language.llm has no model_type; give a transformers configuration such as {'model_type': 'qwen2'}")
+            raise ValueError(
+                "language.llm has no model_type; give a transformers configuration such as {'model_type': 'qwen2'}"
+            )
 
 
 class QuestionError(ValueError):
@@ -164,7 +166,11 @@ class LanguageModel(nn.Module):
 
     @classmethod
     def from_causal_lm(
-        cls, source: str | Path, feature_dim: int, projector_hidden: int | None = None, dtype: torch.dtype | str = "auto"
+        cls,
+        source: str | Path,
+        feature_dim: int,
+        projector_hidden: int | None = None,
+        dtype: torch.dtype | str = "auto",
     ) -> LanguageModel:
         """Builds on a pretrained causal language model, whose tokenizer gains the conversation marks.
 
@@ -247,7 +253,9 @@ class LanguageModel(nn.Module):
             pieces.append(piece)
             return not piece or on_text is None or on_text(piece) is not False
 
-        for token, probability, state in self._tokens(prefix, self._question_ids(question), max_new_tokens, temperature):
+        for token, probability, state in self._tokens(
+            prefix, self._question_ids(question), max_new_tokens, temperature
+        ):
             if token == self.marks.eos:
                 end_probability = probability
                 break
@@ -360,12 +368,16 @@ class LanguageModel(nn.Module):
             ValueError: no pairs at all, or not one conversation for each scene.
         """
         if len(scenes) != len(conversations) or not any(conversations):
-            raise ValueError(f"{len(scenes)} scenes and {len(conversations)} conversations; give one, with pairs, to each")
+            raise ValueError(
+                f"{len(scenes)} scenes and {len(conversations)} conversations; give one, with pairs, to each"
+            )
         prefixes = [self._prefix_embeddings(scene, blind) for scene in scenes]
         pairs = [[self._pair(question, answer) for question, answer in row] for row in conversations]
         packed = pack([len(prefix) for prefix in prefixes], pairs, self.device)
         text = self.llm.get_input_embeddings()(packed.ids)
-        embeddings = torch.stack([torch.cat([prefix, row[len(prefix) :]]) for prefix, row in zip(prefixes, text, strict=True)])
+        embeddings = torch.stack(
+            [torch.cat([prefix, row[len(prefix) :]]) for prefix, row in zip(prefixes, text, strict=True)]
+        )
         mask = attention_mask(packed.segments, packed.segments, embeddings.dtype, self.config.scene_attention == "full")
         # Only the columns in which some scene has an answer need the wide vocabulary layer.
         columns = (packed.targets >= 0).any(dim=0).nonzero().squeeze(1)

@@ -95,7 +95,9 @@ def patch_depth(depth: Tensor, patch_size: int) -> Tensor:
     return pixels.where(pixels.isfinite() & (pixels > 0), math.nan).nanmedian(dim=-1).values
 
 
-def back_project(depth: Tensor, intrinsics: Tensor, T_scene_camera: Tensor, rows: int, columns: int, patch_size: int) -> Tensor:
+def back_project(
+    depth: Tensor, intrinsics: Tensor, T_scene_camera: Tensor, rows: int, columns: int, patch_size: int
+) -> Tensor:
     """Patch centres in the scene frame (Eq. 3).
 
     The equation's pixel is [u, v, 1] with u the column and v the row of the patch's centre. Pixels are counted from 0 at

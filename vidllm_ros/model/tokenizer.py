@@ -51,7 +51,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 1000) -> PreTrainedT
         ValueError: ``vocabulary`` is too small.
     """
     if vocabulary < 512:
-        raise ValueError(f"vocabulary is {vocabulary}; it must be at least 512 to hold all bytes, the marks and some words")
+        raise ValueError(
+            f"vocabulary is {vocabulary}; it must be at least 512 to hold all bytes, the marks and some words"
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -156,8 +158,8 @@ class TextStream:
         self._ids.append(token)
         before = self._decode(self._ids[self._context : self._emitted])
         after = self._decode(self._ids[self._context :])
-        # A trailing replacement character may be the first bytes of a character still to come: four bytes at most.
-        if after.endswith("\ufffd") and len(self._ids) - self._emitted < 4:
+        # A trailing replacement character may stand for the first bytes of a character still to come.
+        if after.endswith("\ufffd"):
             return ""
         return self._advance(before, after)
 

@@ -1,0 +1,1 @@
+"""The Vid-LLM network, module by module as the paper names it."""

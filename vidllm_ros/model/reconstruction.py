@@ -1,0 +1,95 @@
+"""The reconstruction branch: encoder, adapter, backbone, heads, real scale (paper sections 3.1 and 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vidllm_ros.model.adapter import CrossTaskAdapter
+from vidllm_ros.model.backbone import GlobalFrameBackbone
+from vidllm_ros.model.camera_head import CameraHead
+from vidllm_ros.model.config import VidLLMConfig
+from vidllm_ros.model.depth_head import DepthHead
+from vidllm_ros.model.encoder import Encoder
+from vidllm_ros.model.metric_depth import MetricDepthModel
+from vidllm_ros.model.outputs import GeometryOutput
+from vidllm_ros.model.pose_encoding import decode_pose
+from vidllm_ros.model.scale import align_scale
+
+
+class ReconstructionModel(nn.Module):
+    """Frames to poses, intrinsics and metric depth, and the semantic stream for the reasoning branch."""
+
+    def __init__(self, config: VidLLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.encoder.dim
+        self.encoder = Encoder(config.encoder, config.image_size)
+        self.adapter = CrossTaskAdapter(config.adapter, dim)
+        self.backbone = GlobalFrameBackbone(config.backbone, dim)
+        self.camera_head = CameraHead(config.camera_head, 2 * dim)
+        self.depth_head = DepthHead(config.depth_head, 2 * dim)
+        self.metric_depth = MetricDepthModel(config.metric_depth, dim) if config.metric_depth.enabled else None
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Frames [F, 3, H, W], RGB in [0, 1], to encoder features [F, L, N, C], each frame on its own."""
+        return self.encoder(images)
+
+    def forward(self, features: Tensor, image_size: tuple[int, int]) -> GeometryOutput:
+        """Reconstruct windows from encoder features.
+
+        Args:
+            features: [B, S, L, N, C] as ``encode`` gives them, stacked over frames and windows.
+            image_size: (H, W) of the encoded frames in pixels.
+        """
+        patch = self.config.patch_size
+        grid = (image_size[0] // patch, image_size[1] // patch)
+        if features.ndim != 5 or features.shape[3] != grid[0] * grid[1]:
+            raise ValueError(
+                f"features of shape {tuple(features.shape)} do not fit [B, S, L, N, C] with N = {grid[0]} * {grid[1]} "
+                f"patches of a {image_size[0]} x {image_size[1]} image"
+            )
+        geometry, semantic = self.adapter(features[:, :, -1])
+        layers = self.backbone(geometry, grid)
+        # The heads work in float32: exp of the depth overflows in half precision (VGGT does the same).
+        with torch.autocast(features.device.type, enabled=False):
+            layers = [layer.float() for layer in layers]
+            encodings = self.camera_head(layers[-1][:, :, 0])
+            patches = [layer[:, :, self.backbone.special_tokens :] for layer in layers]
+            relative, confidence = self.depth_head(patches, grid, image_size)
+            metric = relative
+            if self.metric_depth is not None:
+                metric = self.metric_depth(features.float(), grid, image_size)
+            return self._align(encodings, relative, confidence, metric, semantic, patches[-1], image_size)
+
+    def _align(
+        self,
+        encodings: tuple[Tensor, ...],
+        relative: Tensor,
+        confidence: Tensor,
+        metric: Tensor,
+        semantic: Tensor,
+        patches: Tensor,
+        image_size: tuple[int, int],
+    ) -> GeometryOutput:
+        """Bring depth and translation to metres by one factor per window; rotation and field of view stay."""
+        scale, spread = align_scale(relative, metric, confidence, self.config.scale)
+        camera_from_world, intrinsics = decode_pose(encodings[-1], image_size)
+        rotation, translation = camera_from_world[..., :3], camera_from_world[..., 3:]
+        camera_from_world = torch.cat([rotation, translation * scale[:, None, None, None]], dim=-1)
+        depth = relative * scale[:, None, None, None] if self.config.scale.align else metric
+        return GeometryOutput(
+            pose_encoding=encodings[-1],
+            pose_encodings=encodings,
+            camera_from_world=camera_from_world,
+            intrinsics=intrinsics,
+            relative_depth=relative,
+            confidence=confidence,
+            metric_depth=metric,
+            scale=scale,
+            scale_spread=spread,
+            depth=depth,
+            semantic_tokens=semantic,
+            geometry_tokens=patches,
+            patch_size=self.config.patch_size,
+        )

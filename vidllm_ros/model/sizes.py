@@ -1,0 +1,31 @@
+"""The network's sizes: other numbers for the same code."""
+
+from __future__ import annotations
+
+from vidllm_ros.model.config import (
+    AdapterConfig,
+    BackboneConfig,
+    CameraHeadConfig,
+    DepthHeadConfig,
+    EncoderConfig,
+    MetricDepthConfig,
+    VidLLMConfig,
+)
+
+
+def nano() -> VidLLMConfig:
+    """The bundled demonstration size: 32 frames of 112 x 84 pixels within a second on two CPU cores."""
+    return VidLLMConfig(
+        name="nano",
+        image_size=(84, 112),
+        encoder=EncoderConfig(
+            dim=128, layers=6, heads=4, registers=2, layer_scale=0.5, position_grid=8, feature_layers=(1, 3, 5)
+        ),
+        adapter=AdapterConfig(heads=4, expansion=2),
+        backbone=BackboneConfig(pairs=4, heads=4, registers=2, layer_scale=0.2, head_layers=(0, 1, 2, 3)),
+        camera_head=CameraHeadConfig(blocks=1, heads=4, mlp_ratio=2.0, layer_scale=0.2),
+        depth_head=DepthHeadConfig(features=32, channels=(32, 48, 64, 64), head_features=16, frames_chunk=32),
+        metric_depth=MetricDepthConfig(
+            bins=32, min_depth=0.2, max_depth=10.0, features=32, channels=(32, 48, 64, 64), frames_chunk=32
+        ),
+    )

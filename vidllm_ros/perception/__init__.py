@@ -1,0 +1,1 @@
+"""Frames to windows to metric reconstruction to map to answers, without ROS."""

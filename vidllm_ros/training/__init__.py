@@ -1,0 +1,1 @@
+"""The offline training companion; the node never imports it."""

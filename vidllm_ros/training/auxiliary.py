@@ -1,0 +1,109 @@
+"""Dense auxiliary supervision that exact ground truth allows; used while training, absent from checkpoints.
+
+A pose loss alone gives nine numbers per frame to learn from. These heads ask every patch where its point lies, which patch of
+another frame sees the same point, what it shows and in which colour, and so teach matching and meaning long before the sparse
+losses could.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidllm_ros.model.outputs import GeometryOutput
+from vidllm_ros.training.geometry_targets import GeometryTargets
+from vidllm_ros.training.sample import Sample
+
+IGNORED = -100
+STRUCTURE_CLASSES = 3  # wall, floor, ceiling: instance ids -1, -2, -3
+
+
+def at_patch_centres(values: Tensor, patch: int) -> Tensor:
+    """[B, S, H, W, ...] sampled at the patch centres, row-major, [B, S, N, ...]."""
+    return values[:, :, patch // 2 :: patch, patch // 2 :: patch].flatten(2, 3)
+
+
+def patch_correspondences(targets: GeometryTargets, first: int, second: int, patch: int, tolerance: float) -> Tensor:
+    """For each patch centre of frame ``first``, the patch of frame ``second`` that sees the same point.
+
+    Returns:
+        int64 [B, N], ``IGNORED`` where the point is outside the second image, hidden or without depth.
+    """
+    height, width = targets.depth.shape[-2:]
+    points = at_patch_centres(targets.points, patch)[:, first] * targets.scale[:, None, None]
+    pose, k = targets.camera_from_world[:, second], targets.intrinsics[:, second]
+    camera = points @ pose[..., :3].mT + pose[:, None, :, 3]
+    z = camera[..., 2]
+    pixel = camera @ k.mT
+    uv = (pixel[..., :2] / z.clamp_min(1e-6)[..., None]).round().long()
+    inside = (z > 0.05) & (uv >= 0).all(-1) & (uv[..., 0] < width) & (uv[..., 1] < height)
+    u, v = uv[..., 0].clamp(0, width - 1), uv[..., 1].clamp(0, height - 1)
+    batch = torch.arange(len(z), device=z.device)[:, None]
+    seen = targets.depth[batch, second, v, u]
+    known = at_patch_centres(targets.depth, patch)[:, first] > 0
+    visible = inside & known & ((seen - z).abs() < tolerance * z)
+    return torch.where(visible, v // patch * (width // patch) + u // patch, IGNORED)
+
+
+class AuxiliaryHeads(nn.Module):
+    """Linear heads on patch tokens: point map, correspondence, class and colour."""
+
+    def __init__(self, dim: int, classes: list[str], colors: list[str], match_dim: int = 64) -> None:
+        super().__init__()
+        self.classes = {name: STRUCTURE_CLASSES + i for i, name in enumerate(classes)}
+        self.colors = {name: i for i, name in enumerate(colors)}
+        self.point = nn.Sequential(nn.LayerNorm(2 * dim), nn.Linear(2 * dim, 3))
+        self.match = nn.Linear(dim, match_dim)
+        self.match_deep = nn.Linear(2 * dim, match_dim)
+        self.label = nn.Linear(dim, STRUCTURE_CLASSES + len(classes))
+        self.color = nn.Linear(dim, len(colors))
+
+    def labels(self, samples: list[Sample], patch: int) -> tuple[Tensor, Tensor]:
+        """Class and colour index of each patch centre, each int64 [B, S, N], ``IGNORED`` where there is none."""
+        both = []
+        for sample in samples:
+            ids = torch.from_numpy(sample.instances).long()
+            # Negative ids index the table from its end: unknown, ceiling, floor, wall.
+            structure = [IGNORED, 2, 1, 0]
+            label_table = [self.classes.get(b.label, IGNORED) for b in sample.boxes] + structure
+            color_table = [self.colors.get(c, IGNORED) for c in sample.colors] + [IGNORED] * 4
+            both.append((torch.tensor(label_table)[ids], torch.tensor(color_table)[ids]))
+        stacked = (torch.stack([b[i] for b in both]) for i in range(2))
+        label, color = (at_patch_centres(x, patch) for x in stacked)
+        return label, color
+
+    def match_loss(self, tokens: Tensor, projection: nn.Linear, targets: GeometryTargets, patch: int) -> Tensor:
+        """InfoNCE between patches of neighbouring frames; chance level is log N."""
+        frames = tokens.shape[1]
+        embedded = F.normalize(projection(tokens), dim=-1) / 0.1**0.5
+        losses = []
+        for first in range(frames - 1):
+            for second in {first + 1, frames - 1}:
+                target = patch_correspondences(targets, first, second, patch, tolerance=0.05)
+                logits = embedded[:, first] @ embedded[:, second].mT
+                losses.append(F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED))
+        return torch.stack(losses).nan_to_num().mean() if losses else tokens.new_zeros(())
+
+    def forward(
+        self, features: Tensor, output: GeometryOutput, targets: GeometryTargets, samples: list[Sample]
+    ) -> dict[str, Tensor]:
+        """Losses by name; ``features`` [B, S, L, N, C] are the encoder's."""
+        patch = output.patch_size
+        label, color = self.labels(samples, patch)
+        truth = at_patch_centres(targets.points, patch)
+        known = at_patch_centres(targets.depth, patch) > 0
+        points = self.point(output.geometry_tokens)
+        semantic = output.semantic_tokens
+
+        def cross_entropy(head: nn.Linear, target: Tensor) -> Tensor:
+            loss = F.cross_entropy(head(semantic).flatten(0, 2), target.flatten(), ignore_index=IGNORED)
+            return loss.nan_to_num()
+
+        return {
+            "patch_point": (points - truth).norm(dim=-1)[known].mean(),
+            "match": self.match_loss(features[:, :, -1], self.match, targets, patch),
+            "match_deep": self.match_loss(output.geometry_tokens, self.match_deep, targets, patch),
+            "label": cross_entropy(self.label, label),
+            "color": cross_entropy(self.color, color),
+        }

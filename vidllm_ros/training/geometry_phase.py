@@ -1,0 +1,93 @@
+"""First phase of the bundled model's training: encoder, adapter, backbone and heads on rooms, with dense auxiliaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from vidllm_ros.model.reconstruction import ReconstructionModel
+from vidllm_ros.training.auxiliary import AuxiliaryHeads
+from vidllm_ros.training.geometry_loss import GeometryLossConfig, geometry_losses
+from vidllm_ros.training.geometry_targets import geometry_targets
+from vidllm_ros.training.loop import TrainingLoop
+from vidllm_ros.training.room_stream import BatchPlan, batches
+from vidllm_ros.training.rooms import COLOURS, LABELS
+from vidllm_ros.training.sample import Sample
+
+
+@dataclass(frozen=True)
+class GeometryPhaseConfig:
+    """Curriculum and weights.
+
+    Args:
+        curriculum: (share of the budget at which it ends, batch) pairs: many rooms with few frames first, longer windows
+            later.
+        losses: weights of the reconstruction losses.
+        auxiliary: weights of the auxiliary losses by name.
+    """
+
+    curriculum: tuple[tuple[float, BatchPlan], ...] = (
+        (0.55, BatchPlan(windows=24, frames=2, stride=(1, 5))),
+        (0.85, BatchPlan(windows=12, frames=4, stride=(1, 4))),
+        (1.00, BatchPlan(windows=4, frames=12, stride=(1, 2))),
+    )
+    losses: GeometryLossConfig = field(default_factory=GeometryLossConfig)
+    auxiliary: tuple[tuple[str, float], ...] = (
+        ("patch_point", 1.0),
+        ("match", 0.2),
+        ("match_deep", 0.2),
+        ("label", 0.3),
+        ("color", 0.15),
+    )
+
+
+class GeometryModel(nn.Module):
+    """The reconstruction model with the auxiliary heads that only training needs."""
+
+    def __init__(self, reconstruction: ReconstructionModel) -> None:
+        super().__init__()
+        self.reconstruction = reconstruction
+        self.auxiliary = AuxiliaryHeads(reconstruction.config.encoder.dim, list(LABELS), list(COLOURS))
+
+
+class GeometryPhase:
+    """Turns batches of rooms into losses."""
+
+    def __init__(self, model: GeometryModel, config: GeometryPhaseConfig, loop: TrainingLoop, workers: int = 1) -> None:
+        self.model = model
+        self.config = config
+        self.loop = loop
+        self.workers = workers
+        self.plan: BatchPlan | None = None
+        self.stream: Iterator[list[Sample]] = iter(())
+
+    def _next_batch(self, step: int) -> list[Sample]:
+        plan = next(plan for end, plan in self.config.curriculum if self.loop.progress < end or end == 1.0)
+        if plan != self.plan:
+            self.plan = plan
+            self.stream = batches(plan, self.model.reconstruction.config.image_size, step, self.workers)
+        return next(self.stream)
+
+    def step(self, index: int) -> tuple[Tensor, dict[str, float], int]:
+        """One batch's loss, logged values and frame count."""
+        samples = self._next_batch(index)
+        targets = geometry_targets(samples)
+        network = self.model.reconstruction
+        b, s = targets.images.shape[:2]
+        features = network.encode(targets.images.flatten(0, 1)).unflatten(0, (b, s))
+        output = network(features, network.config.image_size)
+        total, parts = geometry_losses(output, targets, self.config.losses)
+        extra = self.model.auxiliary(features, output, targets, samples)
+        total = total + torch.stack([weight * extra[name] for name, weight in self.config.auxiliary]).sum()
+        values = {name: float(value.detach()) for name, value in {**parts, **extra}.items()}
+        values["abs_rel"] = metric_error(output.metric_depth.detach(), targets.depth)
+        return total, values, b * s
+
+
+def metric_error(prediction: Tensor, truth: Tensor) -> float:
+    """Mean of |prediction - truth| / truth over known pixels."""
+    known = truth > 0
+    return float(((prediction - truth).abs()[known] / truth[known]).mean())

@@ -1,0 +1,143 @@
+"""The training loop both phases share: time budget, checkpoints, resume, log."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vidllm_ros.training.optimizer import MuonAdamW, WeightAverage, warmup_cosine
+
+CHECKPOINT_SECONDS = 300.0
+
+
+class DivergenceError(RuntimeError):
+    """A loss that is not finite."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast to train.
+
+    Args:
+        minutes: training time in all, over all resumed runs.
+        lr: peak learning rate.
+        weight_decay: of matrices.
+        clip: gradient norm limit.
+        muon: use Muon for the matrices of transformer blocks.
+        log_every: steps between log lines.
+    """
+
+    minutes: float
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    muon: bool = True
+    log_every: int = 25
+
+
+class TrainingLoop:
+    """Runs steps until the time budget is spent; a killed run resumes from its last checkpoint."""
+
+    def __init__(self, model: nn.Module, config: LoopConfig, folder: Path) -> None:
+        self.model = model
+        self.config = config
+        self.folder = folder
+        self.optimizer = MuonAdamW(model, config.lr, config.weight_decay, config.muon)
+        self.average = WeightAverage(model)
+        self.step_index = 0
+        self.frames = 0
+        self.seconds = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def progress(self) -> float:
+        """Share of the time budget that is spent, 0 to 1."""
+        return min(1.0, self.seconds / (60 * self.config.minutes))
+
+    def resume(self) -> bool:
+        """Load the last checkpoint of this folder; False when there is none."""
+        path = self.folder / "state.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.values, self.average.updates = state["average"], state["updates"]
+        self.step_index, self.frames, self.seconds = state["step"], state["frames"], state["seconds"]
+        return True
+
+    def save(self) -> None:
+        """Write the checkpoint so that a kill at any moment leaves either the old or the new one."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.values,
+            "updates": self.average.updates,
+            "step": self.step_index,
+            "frames": self.frames,
+            "seconds": self.seconds,
+        }
+        partial = self.folder / "state.pt.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.folder / "state.pt")
+
+    def run(self, step: Callable[[int], tuple[Tensor, dict[str, float], int]]) -> None:
+        """Train until the budget is spent.
+
+        Args:
+            step: takes the step index and returns the loss, values to log, and the number of frames it consumed.
+
+        Raises:
+            DivergenceError: the loss is not finite.
+        """
+        last_save = last_log = time.monotonic()
+        log_path = self.folder / "log.csv"
+        sums: dict[str, float] = {}
+        counted = 0
+        while self.progress < 1.0:
+            started = time.monotonic()
+            loss, values, frames = step(self.step_index)
+            if not torch.isfinite(loss):
+                raise DivergenceError(f"step {self.step_index}: the loss is {loss.item()}; parts: {json.dumps(values)}")
+            loss.backward()
+            values["norm"] = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
+            self.optimizer.step(warmup_cosine(self.progress, self.config.lr))
+            self.average.update(self.model)
+            self.step_index += 1
+            self.frames += frames
+            now = time.monotonic()
+            self.seconds += now - started
+            for name, value in {"loss": float(loss.detach()), **values}.items():
+                sums[name] = sums.get(name, 0.0) + value
+            counted += 1
+            if counted == self.config.log_every:
+                row = {name: total / counted for name, total in sums.items()}
+                self._log(log_path, row, counted / max(now - last_log, 1e-6))
+                sums, counted, last_log = {}, 0, now
+            if now - last_save > CHECKPOINT_SECONDS:
+                self.save()
+                last_save = now
+        self.save()
+
+    def _log(self, path: Path, row: dict[str, float], steps_per_second: float) -> None:
+        remaining = 60 * self.config.minutes - self.seconds
+        parts = " ".join(f"{name} {value:.3f}" for name, value in row.items())
+        print(
+            f"step {self.step_index} frames {self.frames} {parts} | {steps_per_second:.2f} steps/s, "
+            f"{remaining / 60:.1f} min left",
+            flush=True,
+        )
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", "frames", "seconds", *row])
+            writer.writerow([self.step_index, self.frames, round(self.seconds, 1), *(f"{v:.5f}" for v in row.values())])

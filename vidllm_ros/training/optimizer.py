@@ -1,0 +1,88 @@
+"""Optimiser, schedule and weight averaging."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+class MuonAdamW:
+    """Muon for the matrices inside transformer blocks, AdamW for everything else, behind one face.
+
+    Muon orthogonalises each update, which small networks learn from in fewer samples; embeddings, convolutions, norms and
+    heads stay with AdamW (0.9, 0.999).
+    """
+
+    def __init__(self, model: nn.Module, lr: float, weight_decay: float, use_muon: bool = True) -> None:
+        matrices, others, plain = [], [], []
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if parameter.ndim == 2 and use_muon and is_block_matrix(name):
+                matrices.append(parameter)
+            elif parameter.ndim >= 2:
+                others.append(parameter)
+            else:
+                plain.append(parameter)
+        groups = [{"params": others, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999))]
+        if matrices:
+            self.optimizers.append(
+                torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+            )
+
+    def step(self, lr: float) -> None:
+        """One update at learning rate ``lr``; gradients are cleared."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, object]:
+        """State of all parts."""
+        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from ``state_dict``."""
+        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+
+
+def is_block_matrix(name: str) -> bool:
+    """Whether a 2-D parameter is a hidden matrix of a transformer block."""
+    parts = (".layer.", "_blocks.", ".trunk.", "phi_", ".exchange.", ".layers.")
+    return any(part in name for part in parts)
+
+
+def warmup_cosine(progress: float, peak: float, warmup: float = 0.03, floor: float = 0.02) -> float:
+    """Learning rate at ``progress`` in [0, 1] of the budget."""
+    if progress < warmup:
+        return peak * max(progress, 1e-4) / warmup
+    t = min(1.0, (progress - warmup) / (1 - warmup))
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * t)))
+
+
+class WeightAverage:
+    """Exponential moving average of a model's parameters; what is shipped."""
+
+    def __init__(self, model: nn.Module, decay: float = 0.998) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.values = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Blend in the current parameters; the decay starts small so that the first values fade quickly."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, parameter in model.named_parameters():
+            self.values[name].lerp_(parameter.detach(), 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, model: nn.Module) -> None:
+        """Put the averaged values into ``model``."""
+        for name, parameter in model.named_parameters():
+            parameter.copy_(self.values[name])
