@@ -4,116 +4,26 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from vidllm_ros.model.decoding import decode
+from vidllm_ros.model.language_types import (
+    Generation,
+    LanguageConfig,
+    LanguageLoss,
+    QuestionError,
+    ScenePrefix,
+    locate_pair,
+)
 from vidllm_ros.model.outputs import SceneTokens
 from vidllm_ros.model.packing import PREFIX, Pair, attention_mask, pack
-from vidllm_ros.model.tokenizer import (
-    LOC,
-    TextStream,
-    add_conversation_marks,
-    encode_answer,
-    encode_text,
-    mark_ids,
-)
-
-
-@dataclass(frozen=True)
-class LanguageConfig:
-    """Sizes of the language model.
-
-    Args:
-        feature_dim: channels of the scene tokens.
-        llm: a ``transformers`` causal language model's configuration as a dictionary with its ``model_type``. Its
-            ``vocab_size`` may be left out: the tokenizer decides.
-        projector_hidden: hidden width of the two-layer projector from scene tokens to the language model.
-        scene_attention: ``full``: scene tokens see each other both ways (for a model trained here: a set of voxels has no
-            order); ``causal``: each sees those before it (what a pretrained causal model expects).
-        max_question_tokens: the longest question that is answered.
-    """
-
-    feature_dim: int
-    llm: dict[str, Any]
-    projector_hidden: int
-    scene_attention: str = "full"
-    max_question_tokens: int = 256
-
-    def __post_init__(self) -> None:
-        for name in ("feature_dim", "projector_hidden", "max_question_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"language.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.scene_attention not in ("full", "causal"):
-            raise ValueError(f"language.scene_attention is {self.scene_attention!r}; it must be 'full' or 'causal'")
-        if "model_type" not in self.llm:
-            raise ValueError(
-                "language.llm has no model_type; give a transformers configuration such as {'model_type': 'qwen2'}"
-            )
-
-
-class QuestionError(ValueError):
-    """A question that cannot be put to the language model: empty, or too long."""
-
-
-@dataclass(frozen=True)
-class ScenePrefix:
-    """A scene as the language model remembers it, reusable for any number of questions.
-
-    Attributes:
-        scene: the tokens that were read.
-        cache: the key/value cache; never changed once made.
-        length: tokens in the cache.
-    """
-
-    scene: SceneTokens
-    cache: Any
-    length: int
-
-
-class Generation(NamedTuple):
-    """What the language model said.
-
-    Attributes:
-        text: the reply.
-        confidence: mean probability of the chosen tokens, 0 to 1.
-        token_count: tokens generated, without the end mark.
-        finished: False when ``on_text`` stopped it.
-        loc_state: [hidden] the last layer's state at the first ``<LOC>`` of the reply; None when it named no object.
-    """
-
-    text: str
-    confidence: float
-    token_count: int
-    finished: bool
-    loc_state: Tensor | None
-
-
-@dataclass(frozen=True)
-class LanguageLoss:
-    """The loss of a batch of conversations.
-
-    Attributes:
-        loss: scalar, mean cross-entropy of the answer tokens in nats.
-        token_count: answer tokens.
-        correct: share of the answer tokens whose most probable prediction is right.
-        loc_states: for each scene and each of its pairs, [hidden] the state at the answer's first ``<LOC>``, or None.
-    """
-
-    loss: Tensor
-    token_count: int
-    correct: float
-    loc_states: list[list[Tensor | None]]
-
-
-def locate_pair(phrase: str) -> tuple[str, str]:
-    """The question and answer that name one kind of object to the grounding decoder; training and ``locate`` share it."""
-    return f"Locate: {phrase.strip().lower()}", LOC
+from vidllm_ros.model.tokenizer import TextStream, add_conversation_marks, encode_answer, encode_text, mark_ids
 
 
 class LanguageModel(nn.Module):
@@ -130,6 +40,9 @@ class LanguageModel(nn.Module):
         ValueError: the configuration names no known model, or its vocabulary is smaller than the tokenizer's.
     """
 
+    llm: PreTrainedModel
+    _allowed: Tensor
+
     def __init__(self, config: LanguageConfig, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
         settings = {"vocab_size": len(tokenizer)} | config.llm
@@ -143,12 +56,12 @@ class LanguageModel(nn.Module):
             )
         self._assemble(config, tokenizer, AutoModelForCausalLM.from_config(llm_config, attn_implementation="sdpa"))
 
-    def _assemble(self, config: LanguageConfig, tokenizer: PreTrainedTokenizerBase, llm: nn.Module) -> None:
+    def _assemble(self, config: LanguageConfig, tokenizer: PreTrainedTokenizerBase, llm: PreTrainedModel) -> None:
         self.config = replace(config, llm=config.llm | {"vocab_size": llm.config.vocab_size})
         self.tokenizer = tokenizer
         self.marks = mark_ids(tokenizer)
         self.llm = llm
-        self.hidden: int = llm.config.hidden_size
+        self.hidden = int(llm.config.hidden_size)
         self.projector = nn.Sequential(
             nn.LayerNorm(config.feature_dim),
             nn.Linear(config.feature_dim, config.projector_hidden),
@@ -201,8 +114,9 @@ class LanguageModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.projector[1].weight.device
+        return next(self.projector.parameters()).device
 
+    @torch.no_grad()
     def read_scene(self, scene: SceneTokens, blind: bool = False) -> ScenePrefix:
         """Computes the key/value cache of a scene.
 
@@ -210,13 +124,13 @@ class LanguageModel(nn.Module):
             scene: T tokens; none at all is allowed.
             blind: read an empty scene instead: the baseline that only knows the language.
         """
-        with torch.no_grad():
-            embeddings = self._prefix_embeddings(scene, blind).unsqueeze(0)
-            segments = torch.full(embeddings.shape[:2], PREFIX, device=embeddings.device)
-            mask = attention_mask(segments, segments, embeddings.dtype, self.config.scene_attention == "full")
-            result = self.llm(inputs_embeds=embeddings, attention_mask=mask, use_cache=True, logits_to_keep=1)
+        embeddings = self._prefix_embeddings(scene, blind).unsqueeze(0)
+        segments = torch.full(embeddings.shape[:2], PREFIX, device=embeddings.device)
+        mask = attention_mask(segments, segments, embeddings.dtype, self.config.scene_attention == "full")
+        result = self.llm(inputs_embeds=embeddings, attention_mask=mask, use_cache=True, logits_to_keep=1)
         return ScenePrefix(scene=scene, cache=result.past_key_values, length=embeddings.shape[1])
 
+    @torch.no_grad()
     def generate(
         self,
         prefix: ScenePrefix,
@@ -238,79 +152,24 @@ class LanguageModel(nn.Module):
             QuestionError: the question is empty or too long.
             ValueError: ``max_new_tokens`` is below 1, or ``temperature`` negative or not finite.
         """
-        if max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
-        if not (math.isfinite(temperature) and temperature >= 0):
-            raise ValueError(f"temperature is {temperature}; it must be 0 or a positive number")
-        stream = TextStream(self.tokenizer)
-        pieces: list[str] = []
-        probabilities: list[float] = []
-        loc_state: Tensor | None = None
-        finished = True
-        end_probability = 0.0
-
-        def emit(piece: str) -> bool:
-            pieces.append(piece)
-            return not piece or on_text is None or on_text(piece) is not False
-
-        for token, probability, state in self._tokens(
-            prefix, self._question_ids(question), max_new_tokens, temperature
-        ):
-            if token == self.marks.eos:
-                end_probability = probability
-                break
-            probabilities.append(probability)
-            if token == self.marks.loc:
-                loc_state = state if loc_state is None else loc_state
-            elif not emit(stream.push(token)):
-                finished = False
-                break
-        if finished:
-            finished = emit(stream.flush())
-        return Generation(
-            text="".join(pieces).strip(),
-            confidence=sum(probabilities) / len(probabilities) if probabilities else end_probability,
-            token_count=len(probabilities),
-            finished=finished,
-            loc_state=loc_state,
-        )
-
-    def _tokens(
-        self, prefix: ScenePrefix, ids: list[int], limit: int, temperature: float
-    ) -> Iterator[tuple[int, float, Tensor | None]]:
-        """Yields up to ``limit`` tokens with their probabilities; a ``<LOC>`` comes with its hidden state."""
         cache = copy.deepcopy(prefix.cache)
-        position = prefix.length
-        for step in range(limit):
-            logits, _ = self._advance(ids, position, cache)
-            position += len(ids)
-            scores = logits.float().masked_fill(~self._allowed, -math.inf)
-            if temperature == 0:
-                token = int(scores.argmax())
-            else:
-                token = int(torch.multinomial((scores / temperature).softmax(-1), 1))
-            probability = float(scores.softmax(-1)[token])
-            state = None
-            if token == self.marks.loc:
-                # The state at <LOC> exists once the token itself has been read.
-                state = self._advance([token], position, copy.deepcopy(cache))[1]
-            yield token, probability, state
-            if token == self.marks.eos or step + 1 == limit:
-                return
-            ids = [token]
+        ids = self._question_ids(question)
 
-    @torch.no_grad()
-    def _advance(self, ids: list[int], position: int, cache: Any) -> tuple[Tensor, Tensor]:
-        """Reads ``ids`` into the cache; the logits [vocabulary] and hidden state [hidden] after the last of them."""
-        result = self.llm(
-            input_ids=torch.tensor([ids], device=self.device),
-            position_ids=torch.arange(position, position + len(ids), device=self.device).unsqueeze(0),
-            past_key_values=cache,
-            use_cache=True,
-            output_hidden_states=True,
-            logits_to_keep=1,
-        )
-        return result.logits[0, -1], result.hidden_states[-1][0, -1]
+        def read(new: list[int]) -> tuple[Tensor, Tensor]:
+            position = torch.arange(len(new), device=self.device) + cache.get_seq_length()
+            result = self.llm(
+                input_ids=torch.tensor([new], device=self.device),
+                position_ids=position.unsqueeze(0),
+                past_key_values=cache,
+                use_cache=True,
+                output_hidden_states=True,
+                logits_to_keep=1,
+            )
+            logits = result.logits[0, -1].float().masked_fill(~self._allowed, -math.inf)
+            return logits, result.hidden_states[-1][0, -1]
+
+        stream = TextStream(self.tokenizer)
+        return decode(read, ids, self.marks, stream, max_new_tokens, temperature, on_text)
 
     def loc_states(self, prefix: ScenePrefix, phrases: Sequence[str]) -> Tensor:
         """The states that name objects to the grounding decoder, all phrases in one pass.
@@ -359,8 +218,8 @@ class LanguageModel(nn.Module):
 
         Args:
             scenes: B scenes.
-            conversations: for each scene its (question, answer) pairs, which do not see each other; ``<LOC>`` in an answer
-                is the mark.
+            conversations: for each scene its (question, answer) pairs, which do not see each other; ``<LOC>`` in an
+                answer is the mark.
             blind: train or measure the baseline that sees no scene.
 
         Raises:
@@ -374,7 +233,7 @@ class LanguageModel(nn.Module):
         prefixes = [self._prefix_embeddings(scene, blind) for scene in scenes]
         pairs = [[self._pair(question, answer) for question, answer in row] for row in conversations]
         packed = pack([len(prefix) for prefix in prefixes], pairs, self.device)
-        text = self.llm.get_input_embeddings()(packed.ids)
+        text = self._embed(packed.ids)
         embeddings = torch.stack(
             [torch.cat([prefix, row[len(prefix) :]]) for prefix, row in zip(prefixes, text, strict=True)]
         )
@@ -409,13 +268,19 @@ class LanguageModel(nn.Module):
                 found[row][pair] = states[row, column]
         return found
 
+    def _embed(self, ids: Tensor) -> Tensor:
+        table = self.llm.get_input_embeddings()
+        assert isinstance(table, nn.Module)
+        return table(ids)
+
     def _prefix_embeddings(self, scene: SceneTokens, blind: bool) -> Tensor:
-        """[T + marks, hidden]"""
-        embed = self.llm.get_input_embeddings()
+        """Embeds a scene between its marks: [T + marks, hidden]."""
+        embed = self._embed
         start = embed(torch.tensor(self.marks.start, device=self.device))
         end = embed(torch.tensor([self.marks.scene_end], device=self.device))
         features = scene.features[:0] if blind else scene.features
-        tokens = self.projector(features.to(self.projector[1].weight.dtype)).to(start.dtype)
+        dtype = next(self.projector.parameters()).dtype
+        tokens = self.projector(features.to(dtype)).to(start.dtype)
         return torch.cat([start, tokens, end])
 
     def _question_ids(self, question: str) -> list[int]:

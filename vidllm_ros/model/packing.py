@@ -1,8 +1,8 @@
 """Many question-answer pairs behind one scene prefix, as a single sequence.
 
 A scene has up to hundreds of tokens and a pair a few dozen. Packed, the scene is computed once for all its pairs. The
-attention mask lets each pair see the scene and itself only, and positions restart after the scene, so every pair computes
-what it would compute alone.
+attention mask lets each pair see the scene and itself only, and positions restart after the scene, so every pair
+computes what it would compute alone.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ class PatchConfig:
 class PositionEncoding(nn.Module):
     """The position MLP of Eq. 4: metres to a vector of ``dim`` channels.
 
-    Linear, LayerNorm, ReLU, Linear, as in LLaVA-3D; optionally on Fourier features as well, which a small network needs to
-    tell positions a few centimetres apart.
+    Linear, LayerNorm, ReLU, Linear, as in LLaVA-3D; optionally on Fourier features as well, which a small network needs
+    to tell positions a few centimetres apart.
 
     Args:
         dim: channels of the result.
@@ -73,7 +73,7 @@ class PositionEncoding(nn.Module):
         """Embeds positions [..., 3] in metres as [..., dim]."""
         angles = (positions.unsqueeze(-1) * self.wavenumbers).flatten(-2)
         inputs = torch.cat([positions, angles.sin(), angles.cos()], dim=-1)
-        return self.mlp(inputs.to(self.mlp[0].weight.dtype))
+        return self.mlp(inputs.to(next(self.mlp.parameters()).dtype))
 
 
 def patch_depth(depth: Tensor, patch_size: int) -> Tensor:
@@ -100,8 +100,8 @@ def back_project(
 ) -> Tensor:
     """Patch centres in the scene frame (Eq. 3).
 
-    The equation's pixel is [u, v, 1] with u the column and v the row of the patch's centre. Pixels are counted from 0 at
-    the centre of the first one, as VGGT does, so the centre of patch 0 of 14 pixels is 6.5. Its ``R^-1 K^-1 u D - R^-1 t``
+    The equation's pixel is [u, v, 1] with u the column and v the row of the patch's centre. Pixels are whole numbers
+    from 0, as in VGGT, so the centre of the first patch of 14 pixels is 6.5. The equation's ``R^-1 K^-1 u D - R^-1 t``
     is the camera-to-scene pose applied to ``K^-1 u D``.
 
     Args:
@@ -126,7 +126,7 @@ def back_project(
 
 
 def voxel_pool(features: Tensor, positions: Tensor, voxel_size: float) -> tuple[Tensor, Tensor]:
-    """Means of features [T, C] and positions [T, 3] within cubic voxels of ``voxel_size`` metres centred on its multiples.
+    """Means of features [T, C] and positions [T, 3] within cubic voxels centred on multiples of ``voxel_size`` metres.
 
     Returns:
         ([V, C], [V, 3]), voxels in the order of their (x, y, z) index: the same for every order of the input.

@@ -40,8 +40,8 @@ class MarkIds:
 def train_tokenizer(texts: Iterable[str], vocabulary: int = 1000) -> PreTrainedTokenizerFast:
     """Learns a byte-level BPE vocabulary.
 
-    Every byte has its own token, so that any Unicode text can be written and read back unchanged. Digits are split singly,
-    so that numbers share their parts.
+    Every byte has its own token, so that any Unicode text can be written and read back unchanged. Digits are split
+    singly, so that numbers share their parts.
 
     Args:
         texts: the training text.
@@ -51,9 +51,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 1000) -> PreTrainedT
         ValueError: ``vocabulary`` is too small.
     """
     if vocabulary < 512:
-        raise ValueError(
-            f"vocabulary is {vocabulary}; it must be at least 512 to hold all bytes, the marks and some words"
-        )
+        raise ValueError(f"vocabulary is {vocabulary}; it must be at least 512: all bytes, the marks and some words")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -121,16 +119,18 @@ def mark_ids(tokenizer: PreTrainedTokenizerBase) -> MarkIds:
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of plain text. A mark spelled out in ``text`` is read as text: a question cannot act as the assistant."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    """Token ids of plain text. A mark spelled out in it is read as text: a question cannot act as the assistant."""
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
 def encode_answer(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a training answer, in which ``<LOC>`` is the mark and everything else plain text."""
     ids: list[int] = []
+    loc = tokenizer.convert_tokens_to_ids(LOC)
+    assert isinstance(loc, int)
     for index, part in enumerate(text.split(LOC)):
         if index:
-            ids.append(tokenizer.convert_tokens_to_ids(LOC))
+            ids.append(loc)
         if part:
             ids.extend(encode_text(tokenizer, part))
     return ids
@@ -151,7 +151,7 @@ class TextStream:
         self._emitted = 0
 
     def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def push(self, token: int) -> str:
         """Adds a token; returns the text that became complete, often empty."""
