@@ -93,7 +93,7 @@ def _walk(space: _FreeSpace, length: float, rng: np.random.Generator) -> np.ndar
         total += float(distance[pick])
     points = np.array(corners)
     arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    dense = np.arange(0.0, arc[-1], _POINT_SPACING)
+    dense = np.append(np.arange(0.0, arc[-1], _POINT_SPACING), arc[-1])
     line = np.stack([np.interp(dense, arc, points[:, k]) for k in (0, 1)], axis=1)
     for sigma in (12.0, 6.0, 3.0):
         smooth = gaussian_filter1d(line, sigma, axis=0, mode="nearest")
@@ -129,12 +129,17 @@ def _headings(positions: np.ndarray, size: tuple[float, float, float], rng: np.r
     sign = 1.0 if rng.random() < 0.5 else -1.0
     yaws = np.empty(count)
     turn = sign * rate[0]
-    flips = rng.random(count) < 0.04 * scale
+    flips, bounces = rng.random(count) < 0.04 * scale, rng.random(count) < 0.7
+    was_near = False
     for k in range(count):
         yaws[k] = yaw
-        near = _sight(positions[k, 0], positions[k, 1], yaw, size) < 1.3
-        if flips[k] and not near:
+        x, y = positions[k]
+        near = _sight(x, y, yaw, size) < 1.7
+        if near and not was_near and bounces[k]:
+            sign = 1.0 if _sight(x, y, yaw + 0.8, size) > _sight(x, y, yaw - 0.8, size) else -1.0
+        elif flips[k] and not near:
             sign = -sign
+        was_near = near
         wanted = sign * (fastest if near else rate[k])
         # Half of the change per frame: the turning rate itself stays smooth.
         turn += (wanted - turn) * min(1.0, 0.5 * scale)

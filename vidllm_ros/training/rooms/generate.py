@@ -11,7 +11,8 @@ from vidllm_ros.training.sample import Sample
 
 from .camera_path import NOMINAL_RATE_HZ, camera_path, intrinsic_matrix
 from .layout import Room, build_room
-from .renderer import Exposure, Renderer, develop
+from .renderer import Renderer
+from .shading import Exposure, develop
 from .style import RoomStyle, style_named
 
 #: A split's number is the first word of every random seed, so that rooms of two splits can never be the same.
@@ -36,7 +37,7 @@ def room(seed: int, split: str = "train", style: str | RoomStyle = "robot") -> R
 
 def _exposure(rng: np.random.Generator, style: RoomStyle) -> Exposure:
     tint = rng.uniform(0.95, 1.05, 3)
-    gain = rng.uniform(1.1, 1.5) * tint
+    gain = rng.uniform(1.2, 1.65) * tint
     return Exposure(tuple(gain), float(rng.uniform(0.05, 0.25)), style.sensor_noise)
 
 
