@@ -113,16 +113,25 @@ class Bag:
         """Images on the image topic."""
         return self.topics[self.image_topic].count
 
-    def messages(self, *topics: str) -> Iterator[tuple[str, int, bytes]]:
-        """Topic, log time in nanoseconds and serialised message, in recorded order; topics the bag lacks give nothing."""
+    def messages(
+        self, *topics: str, start: int | None = None, stop: int | None = None
+    ) -> Iterator[tuple[str, int, bytes]]:
+        """Topic, log time in nanoseconds and serialised message, in recorded order; unknown topics give nothing.
+
+        ``start`` (inclusive) and ``stop`` (exclusive) bound the log time.
+        """
         connections = [c for c in self._reader.connections if c.topic in topics]
         if not connections:
             return
         try:
-            for connection, log_time, data in self._reader.messages(connections):
+            for connection, log_time, data in self._reader.messages(connections, start, stop):
                 yield connection.topic, log_time, bytes(data)
         except Exception as error:  # see __init__
             raise BagError(f"bag {self.path} is damaged: {error or type(error).__name__}") from error
+
+    def message_at(self, topic: str, log_time: int) -> bytes:
+        """The serialised message that was recorded on ``topic`` at ``log_time``."""
+        return next(self.messages(topic, start=log_time, stop=log_time + 1))[2]
 
     def decode(self, data: bytes, topic: str) -> Any:
         """A message of ``topic`` as an object with the fields of its ROS type and NumPy arrays."""

@@ -14,7 +14,6 @@ import numpy as np
 
 from vidllm_ros.evaluation.errors import EvaluationError
 
-
 _DEGENERATE = 1e-13  # of the largest singular value; rounding noise lies below
 
 
@@ -43,6 +42,11 @@ class Similarity:
     def points(self, points: np.ndarray) -> np.ndarray:
         """Move points [..., 3]."""
         return self.scale * np.asarray(points) @ self.rotation.T + self.translation
+
+    def inverse(self) -> Similarity:
+        """The way back."""
+        rotation = self.rotation.T
+        return Similarity(rotation, -rotation @ self.translation / self.scale, 1.0 / self.scale)
 
     def poses(self, T_world_camera: np.ndarray) -> np.ndarray:
         """Move poses [K, 4, 4]; the result stays rigid, only positions feel the scale."""
@@ -180,6 +184,19 @@ def align(predicted: np.ndarray, truth: np.ndarray, alignment: Alignment | str) 
     if (alignment := Alignment(alignment)) is Alignment.NONE:
         return Similarity(np.eye(3), np.zeros(3))
     return umeyama(predicted[:, :3, 3], truth[:, :3, 3], with_scale=alignment is Alignment.SIM3)
+
+
+def align_level(predicted: np.ndarray, truth: np.ndarray) -> Similarity:
+    """The turn about z and the shift that lay associated ``predicted`` [K, 4, 4] over ``truth`` [K, 4, 4].
+
+    For two worlds that are both z up: boxes stay upright, and a vertical or a scale that is wrong stays visible. The turn
+    comes from the orientations, so that it is defined for a camera that only turns.
+    """
+    predicted, truth = _same_shape(predicted, truth)
+    turn = np.sum(truth[:, :3, :3] @ predicted[:, :3, :3].transpose(0, 2, 1), axis=0)
+    yaw = np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])
+    rotation = np.array([[np.cos(yaw), -np.sin(yaw), 0.0], [np.sin(yaw), np.cos(yaw), 0.0], [0.0, 0.0, 1.0]])
+    return Similarity(rotation, np.mean(truth[:, :3, 3] - predicted[:, :3, 3] @ rotation.T, axis=0))
 
 
 def ate(predicted: np.ndarray, truth: np.ndarray, alignment: Alignment | str = Alignment.SE3) -> AbsoluteErrors:

@@ -1,0 +1,214 @@
+"""A replay held against ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from vidllm_ros.evaluation import depth, grounding, qa, trajectory
+from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.results import Replay
+from vidllm_ros.evaluation.trajectory import Similarity
+from vidllm_ros.evaluation.truth import GroundTruth
+from vidllm_ros.model.outputs import Box3D
+
+SAME_ASPECT = 0.02  # relative difference up to which two images show the same field of view
+
+
+@dataclass(frozen=True)
+class TrajectoryScores:
+    """Errors of the camera's way.
+
+    Attributes:
+        poses: associated pairs.
+        ate_se3: RMSE in metres after rotation and translation: metric scale counts.
+        ate_sim3: RMSE in metres after a similarity: scale is forgiven.
+        scale: metres of the truth per metre of the map, from the similarity; 1 is right.
+        rpe_translation: RMSE in metres from frame to frame.
+        rpe_rotation: RMSE in degrees from frame to frame.
+        true_length: metres the camera really went.
+        length: metres it went according to the map.
+    """
+
+    poses: int
+    ate_se3: float
+    ate_sim3: float
+    scale: float
+    rpe_translation: float
+    rpe_rotation: float
+    true_length: float
+    length: float
+
+
+@dataclass(frozen=True)
+class BoxScore:
+    """What was found of one true object.
+
+    Attributes:
+        label: of the true box.
+        iou: of the best predicted box with that label, 0 when there is none.
+        distance: metres between their centres, NaN when there is none.
+        iou_any: of the best predicted box whatever its label.
+    """
+
+    label: str
+    iou: float
+    distance: float
+    iou_any: float
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """All that could be compared, and in ``notes`` why the rest could not.
+
+    Attributes:
+        sources: where the truth came from.
+        trajectory: errors of the camera's way.
+        depth: mean errors over frames with true depth, at the node's resolution, metric.
+        depth_fitted: the same after each image's median was fitted to the truth.
+        depth_frames: how many frames.
+        boxes: one entry for each true box.
+        answers: exact match of the questions whose answer is known.
+        world_from_map: the turn about z and shift that lay the map over the true world.
+        notes: sentences.
+    """
+
+    sources: dict[str, str] = field(default_factory=dict)
+    trajectory: TrajectoryScores | None = None
+    depth: depth.DepthErrors | None = None
+    depth_fitted: depth.DepthErrors | None = None
+    depth_frames: int = 0
+    boxes: tuple[BoxScore, ...] = ()
+    answers: qa.MatchScores | None = None
+    world_from_map: Similarity | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain values; NaN becomes None."""
+        rows: dict[str, Any] = {"sources": self.sources, "notes": list(self.notes)}
+        for name in ("trajectory", "depth", "depth_fitted", "answers"):
+            if (value := getattr(self, name)) is not None:
+                rows[name] = {k: _plain(v) for k, v in asdict(value).items()}
+        if self.depth is not None:
+            rows["depth_frames"] = self.depth_frames
+        if self.boxes:
+            rows["boxes"] = [{k: _plain(v) for k, v in asdict(b).items()} for b in self.boxes]
+            rows["boxes_found"] = {f"IoU>={t}": float(np.mean([b.iou >= t for b in self.boxes])) for t in (0.25, 0.5)}
+        return rows
+
+
+def score(replay: Replay, truth: GroundTruth) -> Scores:
+    """Compare everything that both sides have."""
+    notes: list[str] = []
+    result = Scores(sources=dict(truth.sources))
+    if len(truth.stamps_ns):
+        i, j = trajectory.associate(replay.stamps_ns, truth.stamps_ns)
+        if len(i):
+            ours, true = replay.T_map_camera[i], truth.T_world_camera[j]
+            result = replace(result, world_from_map=trajectory.align_level(ours, true))
+            try:
+                result = replace(result, trajectory=_trajectory(ours, true))
+            except EvaluationError as error:
+                notes.append(f"Trajectory not scored: {error}")
+        else:
+            notes.append("Trajectory not scored: no pose lies within 0.01 s of a true one.")
+    if truth.depth:
+        result = replace(result, **_depth(replay, truth, notes))
+    if truth.boxes:
+        if result.world_from_map is None:
+            notes.append("Boxes not scored: without true poses the map cannot be laid over the true world.")
+        else:
+            found = [move(box, result.world_from_map) for box in all_boxes(replay)]
+            result = replace(result, boxes=_boxes(found, truth.boxes))
+    asked = {a.question: a.answer for a in replay.asked if a.question in truth.answers}
+    if asked:
+        result = replace(result, answers=qa.exact_match(asked, {q: truth.answers[q] for q in asked}))
+    return replace(result, notes=tuple(notes))
+
+
+def all_boxes(replay: Replay) -> tuple[Box3D, ...]:
+    """Boxes of the labels and of the answers."""
+    return (*replay.boxes, *(box for asked in replay.asked for box in asked.boxes))
+
+
+def move(box: Box3D, similarity: Similarity) -> Box3D:
+    """A box in another world; scale is not applied."""
+    return replace(
+        box,
+        center=similarity.rotation @ np.asarray(box.center) + similarity.translation,
+        rotation=similarity.rotation @ np.asarray(box.rotation),
+    )
+
+
+def _trajectory(ours: np.ndarray, true: np.ndarray) -> TrajectoryScores:
+    sim3 = trajectory.ate(ours, true, "sim3")
+    relative = trajectory.rpe(ours, true, "se3") if len(ours) > 1 else None
+    return TrajectoryScores(
+        poses=len(ours),
+        ate_se3=trajectory.ate(ours, true, "se3").rmse,
+        ate_sim3=sim3.rmse,
+        scale=sim3.alignment.scale,
+        rpe_translation=relative.translation.rmse if relative else float("nan"),
+        rpe_rotation=relative.rotation.rmse if relative else float("nan"),
+        true_length=_length(true),
+        length=_length(ours),
+    )
+
+
+def _length(poses: np.ndarray) -> float:
+    return float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1).sum())
+
+
+def _depth(replay: Replay, truth: GroundTruth, notes: list[str]) -> dict[str, Any]:
+    raw, fitted = [], []
+    for frame in replay.frames:
+        if frame.depth is None or frame.stamp_ns not in truth.depth:
+            continue
+        true = truth.depth[frame.stamp_ns]()
+        aspect = (true.shape[1] / true.shape[0]) / (frame.depth.shape[1] / frame.depth.shape[0])
+        if abs(aspect - 1) > SAME_ASPECT:
+            notes.append(
+                f"Depth not scored: images of {frame.depth.shape} and {true.shape} show different fields of view."
+            )
+            return {}
+        # the truth is sampled where the network predicted, so that no depth is invented across edges
+        rows = ((np.arange(frame.depth.shape[0]) + 0.5) * true.shape[0] / frame.depth.shape[0]).astype(int)
+        columns = ((np.arange(frame.depth.shape[1]) + 0.5) * true.shape[1] / frame.depth.shape[1]).astype(int)
+        sampled = np.where(np.isfinite(frame.depth), np.nan_to_num(true[np.ix_(rows, columns)]), 0.0)
+        raw.append(depth.metrics(frame.depth, sampled, crop=None))
+        fitted.append(depth.metrics(frame.depth, sampled, crop=None, align="median"))
+    if not any(errors.pixels for errors in raw):
+        notes.append("Depth not scored: the node sent no depth of a frame whose true depth is known.")
+        return {}
+    return {
+        "depth": depth.summary(raw),
+        "depth_fitted": depth.summary(fitted),
+        "depth_frames": sum(errors.pixels > 0 for errors in raw),
+    }
+
+
+def _boxes(found: list[Box3D], true: tuple[Box3D, ...]) -> tuple[BoxScore, ...]:
+    iou = grounding.oriented_box_iou(grounding.to_array(true), grounding.to_array(found))
+    result = []
+    for k, box in enumerate(true):
+        same = [m for m, other in enumerate(found) if other.label.strip().lower() == box.label.strip().lower()]
+        best = max(same, key=lambda m: (iou[k, m], -_distance(box, found[m])), default=None)
+        result.append(
+            BoxScore(
+                label=box.label,
+                iou=float(iou[k, best]) if best is not None else 0.0,
+                distance=_distance(box, found[best]) if best is not None else float("nan"),
+                iou_any=float(iou[k].max(initial=0.0)),
+            )
+        )
+    return tuple(result)
+
+
+def _distance(a: Box3D, b: Box3D) -> float:
+    return float(np.linalg.norm(np.asarray(a.center) - np.asarray(b.center)))
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,180 @@
+"""Ground truth of a recording, wherever it is kept: beside the bag, in its TF, in a TUM file, in a folder's index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from vidllm_ros.evaluation import messages
+from vidllm_ros.evaluation.bags import RAW_IMAGE, Bag, stamp_ns
+from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.folders import FrameFolder
+from vidllm_ros.evaluation.trajectory_files import read_tum
+from vidllm_ros.evaluation.transforms import TransformTree
+from vidllm_ros.model.outputs import Box3D
+
+BESIDE = "ground_truth"  # folder beside or inside a bag
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """What is known to be true. Every part may be missing.
+
+    Attributes:
+        sources: for each known part, in words, where it came from.
+        stamps_ns: int64 [M].
+        T_world_camera: float64 [M, 4, 4]; world is z up.
+        boxes: in the same world, or None when unknown (an empty tuple says that there are none).
+        answers: accepted answers by question.
+        depth: by stamp, what loads the depth image as float32 [H, W] metres, 0 or NaN where unknown.
+    """
+
+    sources: dict[str, str] = field(default_factory=dict)
+    stamps_ns: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    T_world_camera: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 4)))
+    boxes: tuple[Box3D, ...] | None = None
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    depth: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is."""
+        return bool(self.sources)
+
+
+def load(recording: Bag | FrameFolder, given: str | Path | None = None) -> GroundTruth:
+    """Everything that is known about a recording.
+
+    Args:
+        recording: an open bag or folder.
+        given: a TUM trajectory file, or a folder like ``ground_truth``; None to look where truth usually is: a folder
+            ``ground_truth`` inside or beside the recording, the index of a frame folder, TF above the camera's frame
+            and depth topics.
+
+    Raises:
+        EvaluationError: ``given`` does not exist or a truth file is damaged.
+    """
+    if given is not None:
+        given = Path(given)
+        if given.is_dir():
+            return from_files(given)
+        stamps, poses = read_tum(given)
+        return GroundTruth({"trajectory": str(given)}, stamps, poses)
+    for folder in (recording.path / BESIDE, recording.path.parent / BESIDE):
+        if folder.is_dir():
+            return from_files(folder)
+    return from_folder(recording) if isinstance(recording, FrameFolder) else from_bag(recording)
+
+
+def from_folder(folder: FrameFolder) -> GroundTruth:
+    """Truth in a frame folder's index, see ``folders``."""
+    poses, sources = folder.poses(), {}
+    if poses:
+        sources["trajectory"] = "poses in frames.json"
+    boxes = read_boxes(folder.path / "boxes_gt.json") if (folder.path / "boxes_gt.json").exists() else None
+    if boxes is not None:
+        sources["boxes"] = "boxes_gt.json"
+    if depth := folder.depth():
+        sources["depth"] = "depth images of the folder"
+    stamps = np.array(list(poses), dtype=np.int64)
+    return GroundTruth(sources, stamps, np.array(list(poses.values())).reshape(-1, 4, 4), boxes, {}, depth)
+
+
+def from_bag(bag: Bag) -> GroundTruth:
+    """The camera's way according to TF, where something above its frame moves, and raw depth images of its size."""
+    transforms: dict[str, list[Any]] = {"/tf": [], "/tf_static": []}
+    for topic, _, data in bag.messages(*transforms):
+        transforms[topic].extend(bag.decode(data, topic).transforms)
+    tree = TransformTree(transforms["/tf"], transforms["/tf_static"])
+    sources: dict[str, str] = {}
+    stamps, poses = [], []
+    frame_id = ""
+    for frame in bag.frames() if transforms["/tf"] else ():
+        frame_id = frame_id or str(bag.decode(frame.image, bag.image_topic).header.frame_id)
+        if (pose := tree.lookup(frame_id, frame.stamp_ns)) is not None:
+            stamps.append(frame.stamp_ns)
+            poses.append(pose)
+    if poses and tree.moves(frame_id):
+        sources["trajectory"] = f"TF {tree.root(frame_id)} -> {frame_id}"
+    else:
+        stamps, poses = [], []
+    depth = _depth_topic(bag)
+    if depth:
+        sources["depth"] = "depth topic of the bag"
+    return GroundTruth(sources, np.array(stamps, dtype=np.int64), np.array(poses).reshape(-1, 4, 4), depth=depth)
+
+
+def from_files(folder: Path) -> GroundTruth:
+    """Truth in files: ``trajectory.tum``, ``boxes.json``, ``questions.json``; each may be missing."""
+    sources: dict[str, str] = {}
+    stamps, poses = np.zeros(0, dtype=np.int64), np.zeros((0, 4, 4))
+    if (folder / "trajectory.tum").exists():
+        stamps, poses = read_tum(folder / "trajectory.tum")
+        sources["trajectory"] = "ground_truth/trajectory.tum"
+    boxes = None
+    if (folder / "boxes.json").exists():
+        boxes = read_boxes(folder / "boxes.json")
+        sources["boxes"] = "ground_truth/boxes.json"
+    answers: dict[str, tuple[str, ...]] = {}
+    if (folder / "questions.json").exists():
+        answers = read_questions(folder / "questions.json")
+        sources["answers"] = "ground_truth/questions.json"
+    return GroundTruth(sources, stamps, poses, boxes, answers)
+
+
+def read_boxes(path: str | Path) -> tuple[Box3D, ...]:
+    """Boxes of a JSON file: a list, or ``{"boxes": list}``, of ``label``, ``center``, ``size``/``size_full``, ``yaw``.
+
+    The turn about z may also be given as ``yaw_rad`` (radians as well) or as a 3 x 3 ``rotation``.
+    """
+    content = _json(Path(path))
+    rows = content.get("boxes") if isinstance(content, dict) else content
+    try:
+        return tuple(_box(row) for row in rows)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvaluationError(f"{path} holds no boxes with label, center, size and yaw: {error!r}") from error
+
+
+def read_questions(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """Accepted answers by question: a list, or ``{"questions": list}``, of ``question``, ``answer`` (``answers``)."""
+    content = _json(Path(path))
+    rows = content.get("questions") if isinstance(content, dict) else content
+    try:
+        return {str(row["question"]): tuple(row["answers"] if "answers" in row else [row["answer"]]) for row in rows}
+    except (KeyError, TypeError) as error:
+        raise EvaluationError(f"{path} holds no list of questions and answers: {error!r}") from error
+
+
+def _box(row: dict[str, Any]) -> Box3D:
+    if "rotation" in row:
+        rotation = np.array(row["rotation"], dtype=np.float64).reshape(3, 3)
+    else:
+        rotation = Rotation.from_euler("z", float(row.get("yaw", row.get("yaw_rad", 0.0)))).as_matrix()
+    center = np.array(row["center"], dtype=np.float64).reshape(3)
+    size = np.array(row.get("size", row.get("size_full")), dtype=np.float64).reshape(3)
+    return Box3D(center, size, rotation, str(row["label"]), float(row.get("score", 1.0)))
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{path} cannot be read: {error}") from error
+
+
+def _depth_topic(bag: Bag) -> dict[int, Callable[[], np.ndarray]]:
+    """Depth images of the first raw image topic whose name says depth."""
+    names = [t.name for t in bag.topics.values() if t.type == RAW_IMAGE and t.count and "depth" in t.name.lower()]
+    if not names:
+        return {}
+
+    def loader(log_time: int) -> Callable[[], np.ndarray]:
+        return lambda: messages.depth_image(bag.decode(bag.message_at(names[0], log_time), names[0]))
+
+    return {stamp_ns(bag.decode(data, topic)): loader(time) for topic, time, data in bag.messages(names[0])}
