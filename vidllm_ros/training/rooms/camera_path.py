@@ -117,30 +117,41 @@ def _sight(x: float, y: float, yaw: float, size: tuple[float, float, float]) -> 
     return float(min(along_x, along_y))
 
 
-def _headings(positions: np.ndarray, size: tuple[float, float, float], rng: np.random.Generator, scale: float) -> np.ndarray:
-    """A yaw [N] that looks around, turning faster and onwards while a wall is close in front."""
+def _interest(x: float, y: float, yaw: float, room: Room, centers: np.ndarray) -> float:
+    """How much furniture lies in a direction, from 0; less when a wall is close."""
+    way = centers - (x, y)
+    distance = np.hypot(way[:, 0], way[:, 1])
+    ahead = (way @ (np.cos(yaw), np.sin(yaw))) / np.maximum(distance, 0.1)
+    seen = float(np.count_nonzero((ahead > 0.87) & (distance > 0.7) & (distance < 5.0)))
+    return seen * min(1.0, _sight(x, y, yaw, room.size) / 1.7)
+
+
+def _headings(positions: np.ndarray, room: Room, rng: np.random.Generator, scale: float) -> np.ndarray:
+    """A yaw [N] that looks around: slowly over furniture, fast past bare walls, and mostly back when nothing is left."""
     count = len(positions)
+    centers = np.array([thing.box.center[:2] for thing in room.objects]).reshape(-1, 2)
     options = rng.uniform(-np.pi, np.pi, 8)
-    views = np.array([_sight(*positions[0], yaw, size) for yaw in options])
-    wide = np.flatnonzero(views > 1.6)
-    yaw = float(options[rng.choice(wide)] if len(wide) else options[int(views.argmax())])
+    appeal = np.array([_interest(*positions[0], yaw, room, centers) for yaw in options]) + 0.05
+    yaw = float(rng.choice(options, p=appeal / appeal.sum()))
     rate = np.radians(_wander(rng, count, 6.0 / scale, *STEP_DEGREES)) * scale
     fastest = np.radians(STEP_DEGREES[1]) * scale
     sign = 1.0 if rng.random() < 0.5 else -1.0
     yaws = np.empty(count)
     turn = sign * rate[0]
-    flips, bounces = rng.random(count) < 0.04 * scale, rng.random(count) < 0.7
-    was_near = False
+    flips, bounces = rng.random(count) < 0.03 * scale, rng.random(count) < 0.6
+    was_dull = False
     for k in range(count):
         yaws[k] = yaw
         x, y = positions[k]
-        near = _sight(x, y, yaw, size) < 1.7
-        if near and not was_near and bounces[k]:
-            sign = 1.0 if _sight(x, y, yaw + 0.8, size) > _sight(x, y, yaw - 0.8, size) else -1.0
-        elif flips[k] and not near:
+        here = _interest(x, y, yaw, room, centers)
+        dull = here < 0.8
+        if dull and not was_dull and bounces[k]:
+            left, right = (_interest(x, y, yaw + side * 0.7, room, centers) for side in (1, -1))
+            sign = 1.0 if left > right else -1.0
+        elif flips[k] and not dull:
             sign = -sign
-        was_near = near
-        wanted = sign * (fastest if near else rate[k])
+        was_dull = dull
+        wanted = sign * (fastest if dull else rate[k])
         # Half of the change per frame: the turning rate itself stays smooth.
         turn += (wanted - turn) * min(1.0, 0.5 * scale)
         yaw += turn
@@ -159,14 +170,16 @@ def camera_path(
     space = _FreeSpace(room)
     speed = _wander(rng, frames, 8.0 / scale, *STEP_METRES) * scale
     travelled = np.concatenate([[0.0], np.cumsum(speed[:-1])])
-    walk = _walk(space, float(travelled[-1]) + 0.1, rng)
+    # Smoothing cuts corners, so the walk is drawn longer than needed.
+    walk = _walk(space, 1.3 * float(travelled[-1]) + 0.3, rng)
     arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(walk, axis=0), axis=1))])
+    travelled *= min(1.0, float(arc[-1]) / max(float(travelled[-1]), 1e-6))
     flat = np.stack([np.interp(travelled, arc, walk[:, k]) for k in (0, 1)], axis=1)
 
     height = rng.uniform(*style.camera_height) + _wander(rng, frames, 4.0 / scale, -style.height_bob, style.height_bob)
     pitch = rng.uniform(*style.pitch) + _wander(rng, frames, 5.0 / scale, -style.pitch_wander, style.pitch_wander)
     roll = _wander(rng, frames, 5.0 / scale, -style.roll, style.roll)
-    yaws = _headings(flat, room.size, rng, scale)
+    yaws = _headings(flat, room, rng, scale)
     shake = rng.normal(0.0, 0.004, (frames, 2))
     poses = [
         camera_pose(np.array([*(flat[k] + shake[k]), height[k]]), yaws[k], np.radians(pitch[k]), np.radians(roll[k]))
