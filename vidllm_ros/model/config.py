@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
 
 from vidllm_ros.model.grounding import GroundingConfig
-from vidllm_ros.model.language import LanguageConfig
+from vidllm_ros.model.language_types import LanguageConfig
 from vidllm_ros.model.patches import PatchConfig
 
 

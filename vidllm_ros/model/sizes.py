@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vidllm_ros.model.config import (
     AdapterConfig,
     BackboneConfig,
@@ -11,6 +13,9 @@ from vidllm_ros.model.config import (
     MetricDepthConfig,
     VidLLMConfig,
 )
+from vidllm_ros.model.grounding import GroundingConfig
+from vidllm_ros.model.language_types import LanguageConfig
+from vidllm_ros.model.patches import PatchConfig
 
 
 def nano() -> VidLLMConfig:
@@ -28,4 +33,22 @@ def nano() -> VidLLMConfig:
         metric_depth=MetricDepthConfig(
             bins=32, min_depth=0.2, max_depth=10.0, features=32, channels=(32, 48, 64, 64), frames_chunk=32
         ),
+        patches=PatchConfig(feature_dim=128, position_hidden=128, position_frequencies=6),
+        language=LanguageConfig(feature_dim=128, llm=qwen2(hidden=160, layers=4, heads=4), projector_hidden=160),
+        grounding=GroundingConfig(feature_dim=128, state_dim=160, dim=96, queries=48, neighbours=(8, 16, 32)),
     )
+
+
+def qwen2(hidden: int, layers: int, heads: int) -> dict[str, Any]:
+    """A small Qwen2 configuration; the tokenizer sets its vocabulary."""
+    return {
+        "model_type": "qwen2",
+        "hidden_size": hidden,
+        "intermediate_size": 3 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads // 2,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
+        "attention_dropout": 0.0,
+    }

@@ -14,7 +14,8 @@ from vidllm_ros.training.geometry_loss import GeometryLossConfig, geometry_losse
 from vidllm_ros.training.geometry_targets import geometry_targets
 from vidllm_ros.training.loop import TrainingLoop
 from vidllm_ros.training.room_stream import BatchPlan, batches
-from vidllm_ros.training.rooms import COLOURS, LABELS
+from vidllm_ros.training.rooms.furniture import LABELS
+from vidllm_ros.training.rooms.materials import COLOURS
 from vidllm_ros.training.sample import Sample
 
 
@@ -30,9 +31,9 @@ class GeometryPhaseConfig:
     """
 
     curriculum: tuple[tuple[float, BatchPlan], ...] = (
-        (0.55, BatchPlan(windows=24, frames=2, stride=(1, 5))),
-        (0.85, BatchPlan(windows=12, frames=4, stride=(1, 4))),
-        (1.00, BatchPlan(windows=4, frames=12, stride=(1, 2))),
+        (0.55, BatchPlan(windows=24, frames=2, stride=(1, 5), fresh=10)),
+        (0.85, BatchPlan(windows=12, frames=4, stride=(1, 4), fresh=6)),
+        (1.00, BatchPlan(windows=4, frames=12, stride=(1, 2), fresh=2)),
     )
     losses: GeometryLossConfig = field(default_factory=GeometryLossConfig)
     auxiliary: tuple[tuple[str, float], ...] = (

@@ -5,7 +5,52 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+
+def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrix, roughly, by Newton-Schulz iterations in the matrix's own precision."""
+    a, b, c = 3.4445, -4.775, 2.0315
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if tall else matrix
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum with orthogonalised updates, scaled to AdamW's typical step.
+
+    ``torch.optim.Muon`` is the same rule but fixes the iteration to bfloat16, which takes a hundred times longer on a CPU
+    without bfloat16 arithmetic; here matrices of one shape are also orthogonalised together.
+    """
+
+    def __init__(self, params: list[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    by_shape.setdefault(p.shape, []).append(p)
+            for shape, parameters in by_shape.items():
+                updates = torch.stack([self._nesterov(p, group["momentum"]) for p in parameters])
+                step = group["lr"] * 0.2 * max(shape) ** 0.5
+                for p, update in zip(parameters, orthogonalize(updates), strict=True):
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=step)
+
+    def _nesterov(self, p: nn.Parameter, momentum: float) -> Tensor:
+        assert p.grad is not None
+        state = self.state[p]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(p)
+        buffer = state["momentum"].lerp_(p.grad, 1 - momentum)
+        return p.grad.lerp(buffer, momentum)
 
 
 class MuonAdamW:
@@ -29,9 +74,7 @@ class MuonAdamW:
         groups = [{"params": others, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999))]
         if matrices:
-            self.optimizers.append(
-                torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-            )
+            self.optimizers.append(Muon(matrices, lr=lr, weight_decay=weight_decay))
 
     def step(self, lr: float) -> None:
         """One update at learning rate ``lr``; gradients are cleared."""

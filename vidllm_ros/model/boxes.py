@@ -1,0 +1,105 @@
+"""Upright boxes as seven numbers: conversion, overlap, suppression.
+
+A box vector is [cx, cy, cz, dx, dy, dz, yaw]: centre and full edge lengths in metres, and the turn about z in radians
+that takes the frame's x axis to the box's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidllm_ros.model.outputs import Box3D
+
+
+def box_vectors(boxes: Sequence[Box3D]) -> np.ndarray:
+    """Box vectors [G, 7], float64; a rotation that is not about z loses its tilt."""
+    rows = [(*box.center, *box.size, np.arctan2(box.rotation[1, 0], box.rotation[0, 0])) for box in boxes]
+    return np.array(rows, dtype=np.float64).reshape(-1, 7)
+
+
+def box_from_vector(vector: np.ndarray, label: str = "", score: float = 1.0) -> Box3D:
+    """The box of a vector [7]."""
+    x, y, z, dx, dy, dz, yaw = (float(value) for value in vector)
+    cosine, sine = np.cos(yaw), np.sin(yaw)
+    rotation = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+    return Box3D(np.array([x, y, z]), np.array([dx, dy, dz]), rotation, label, score)
+
+
+def points_inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Which points [T, 3] lie within which boxes [M, 7]; bool [M, T]."""
+    offsets = points.unsqueeze(0) - boxes[:, None, :3]
+    cosine, sine = boxes[:, 6:].cos(), boxes[:, 6:].sin()
+    local = torch.stack(
+        [
+            offsets[..., 0] * cosine + offsets[..., 1] * sine,
+            offsets[..., 1] * cosine - offsets[..., 0] * sine,
+            offsets[..., 2],
+        ],
+        dim=-1,
+    )
+    return (local.abs() <= boxes[:, None, 3:6] / 2).all(dim=-1)
+
+
+def box_iou(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection over union of two box vectors [7], exact under any yaw."""
+    low = max(first[2] - first[5] / 2, second[2] - second[5] / 2)
+    high = min(first[2] + first[5] / 2, second[2] + second[5] / 2)
+    reach = (np.hypot(first[3], first[4]) + np.hypot(second[3], second[4])) / 2
+    if high <= low or np.hypot(first[0] - second[0], first[1] - second[1]) >= reach:
+        return 0.0
+    shared = _area(_clip(_footprint(first), _footprint(second))) * (high - low)
+    union = float(np.prod(first[3:6]) + np.prod(second[3:6])) - shared
+    return shared / union if union > 0 else 0.0
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, max_iou: float) -> list[int]:
+    """Greedy non-maximum suppression.
+
+    Args:
+        boxes: [M, 7]
+        scores: [M]
+        max_iou: a box that overlaps a better one by more is dropped.
+
+    Returns:
+        Indices of the boxes that stay, best first.
+    """
+    kept: list[int] = []
+    for index in np.argsort(-scores, kind="stable"):
+        if all(box_iou(boxes[index], boxes[other]) <= max_iou for other in kept):
+            kept.append(int(index))
+    return kept
+
+
+def _footprint(box: np.ndarray) -> np.ndarray:
+    """Corners on the ground [4, 2], counter-clockwise."""
+    cosine, sine = np.cos(box[6]), np.sin(box[6])
+    corners = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * box[3:5] / 2
+    return corners @ np.array([[cosine, sine], [-sine, cosine]]) + box[:2]
+
+
+def _clip(polygon: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """The part of a convex polygon [K, 2] within another, edge by edge of the window."""
+    for start, end in zip(window, np.roll(window, -1, axis=0), strict=True):
+        if len(polygon) == 0:
+            break
+        edge, offsets = end - start, polygon - start
+        side = edge[0] * offsets[:, 1] - edge[1] * offsets[:, 0]
+        corners = []
+        for index in range(len(polygon)):
+            following = (index + 1) % len(polygon)
+            if side[index] >= 0:
+                corners.append(polygon[index])
+            if side[index] * side[following] < 0:
+                share = side[index] / (side[index] - side[following])
+                corners.append(polygon[index] + share * (polygon[following] - polygon[index]))
+        polygon = np.array(corners).reshape(-1, 2)
+    return polygon
+
+
+def _area(polygon: np.ndarray) -> float:
+    x, y = polygon[:, 0], polygon[:, 1]
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)

@@ -1,0 +1,157 @@
+"""Checkpoint folders: config.json, model.safetensors and the tokenizer. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vidllm_ros.model.config import ConfigError, VidLLMConfig
+from vidllm_ros.model.tokenizer import load_tokenizer
+from vidllm_ros.model.vidllm import VidLLM
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class CheckpointError(RuntimeError):
+    """A folder that is no usable checkpoint."""
+
+
+def _dtype(name: str) -> torch.dtype | None:
+    if name == "auto":
+        return None
+    if name not in DTYPES:
+        raise ValueError(f"dtype '{name}' is not one of auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def shared_names(model: nn.Module) -> dict[str, str]:
+    """Names of parameters that are the same tensor as an earlier one, such as a tied output layer."""
+    first: dict[int, str] = {}
+    aliases = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in first:
+            aliases[name] = first[id(parameter)]
+        else:
+            first[id(parameter)] = name
+    return aliases
+
+
+def save(model: VidLLM, folder: str | Path, dtype: str = "auto") -> None:
+    """Write a checkpoint folder.
+
+    Args:
+        model: what to save.
+        folder: made when missing; each file replaces the old one whole.
+        dtype: of the floating-point weights: auto keeps each as it is.
+    """
+    target = _dtype(dtype)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    aliases = shared_names(model)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if name not in aliases:
+            tensor = tensor.detach().cpu().contiguous()
+            tensors[name] = tensor.to(target) if target and tensor.is_floating_point() else tensor
+    partial = folder / (WEIGHTS_FILE + ".partial")
+    save_file(tensors, partial, metadata={"format": "pt"})
+    os.replace(partial, folder / WEIGHTS_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
+    if model.config.language is not None:
+        model.language.tokenizer.save_pretrained(folder)
+
+
+def load(folder: str | Path, device: str = "cpu", dtype: str = "auto") -> VidLLM:
+    """Load a checkpoint folder.
+
+    Args:
+        folder: as ``save`` writes it.
+        device: ``cpu`` or ``cuda[:n]``; there is no fallback to another.
+        dtype: of the weights in memory; auto is float32 on the CPU and the stored type elsewhere.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or does not fit; the message names it.
+        ValueError: an unknown dtype.
+    """
+    target = _dtype(dtype)
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"checkpoint '{folder}' is not a folder; give one that holds {CONFIG_FILE}")
+    config = _read_config(folder)
+    tokenizer = None
+    if config.language is not None:
+        try:
+            tokenizer = load_tokenizer(folder)
+        except Exception as error:
+            raise CheckpointError(f"checkpoint '{folder}' has no usable tokenizer: {error}") from error
+    try:
+        model = VidLLM(config, tokenizer)
+    except (TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE} describes no network that can be built: {error}") from error
+    _fill(model, folder)
+    if target is None and torch.device(device).type == "cpu":
+        target = torch.float32
+    try:
+        model = model.to(device=device, dtype=target)
+    except (RuntimeError, AssertionError) as error:
+        raise CheckpointError(f"the network cannot be put on device '{device}': {error}") from error
+    return model.eval()
+
+
+def _read_config(folder: Path) -> VidLLMConfig:
+    path = folder / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"checkpoint '{folder}' has no {CONFIG_FILE}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} must hold a mapping, not {type(values).__name__}")
+    try:
+        return VidLLMConfig.from_dict(values)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _fill(model: VidLLM, folder: Path) -> None:
+    path = folder / WEIGHTS_FILE
+    if not path.exists():
+        raise CheckpointError(f"checkpoint '{folder}' has no {WEIGHTS_FILE} (other weight formats are not read)")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+    expected = model.state_dict()
+    aliases = shared_names(model)
+    missing = sorted(set(expected) - set(tensors) - set(aliases))
+    unexpected = sorted(set(tensors) - set(expected))
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{path} does not fit {CONFIG_FILE}: {len(missing)} tensors are missing{_first(missing)}, "
+            f"{len(unexpected)} are unexpected{_first(unexpected)}"
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{path}: tensor '{name}' has shape {tuple(tensor.shape)}; "
+                f"{CONFIG_FILE} makes it {tuple(expected[name].shape)}"
+            )
+    # Assigning keeps the stored precision, so that saving again gives the same bytes.
+    model.load_state_dict(tensors, strict=False, assign=True)
+    for alias, name in aliases.items():
+        parent, _, leaf = alias.rpartition(".")
+        owner, _, first = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, getattr(model.get_submodule(owner), first))
+
+
+def _first(names: list[str]) -> str:
+    return f" (first: '{names[0]}')" if names else ""
