@@ -157,7 +157,7 @@ def _draw_box(draw: ImageDraw.ImageDraw, view: _View, box: Box3D, color: str, da
     half = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) / 2 * np.asarray(box.size)[:2]
     corners = view(np.asarray(box.center)[:2] + half @ np.asarray(box.rotation)[:2, :2].T)
     for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        pieces = max(int(np.linalg.norm(b - a) / (10 * _OVERSAMPLING)), 1) if dashed else 1
+        pieces = max(int(np.linalg.norm(b - a) / (8 * _OVERSAMPLING)), 1) if dashed else 1
         for k in range(pieces):
             end = (k + (0.55 if dashed else 1.0)) / pieces
             draw.line(_flat([a + (b - a) * k / pieces, a + (b - a) * end]), fill=color, width=2 * _OVERSAMPLING)

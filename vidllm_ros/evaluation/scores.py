@@ -121,7 +121,10 @@ def score(replay: Replay, truth: GroundTruth) -> Scores:
             notes.append("Boxes not scored: without true poses the map cannot be laid over the true world.")
         else:
             found = [move(box, result.world_from_map) for box in all_boxes(replay)]
-            result = replace(result, boxes=_boxes(found, truth.boxes))
+            try:
+                result = replace(result, boxes=_boxes(found, truth.boxes))
+            except EvaluationError as error:
+                notes.append(f"Boxes not scored: {error}")
     asked = {a.question: a.answer for a in replay.asked if a.question in truth.answers}
     if asked:
         result = replace(result, answers=qa.exact_match(asked, {q: truth.answers[q] for q in asked}))

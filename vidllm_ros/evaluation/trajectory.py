@@ -189,8 +189,8 @@ def align(predicted: np.ndarray, truth: np.ndarray, alignment: Alignment | str) 
 def align_level(predicted: np.ndarray, truth: np.ndarray) -> Similarity:
     """The turn about z and the shift that lay associated ``predicted`` [K, 4, 4] over ``truth`` [K, 4, 4].
 
-    For two worlds that are both z up: boxes stay upright, and a vertical or a scale that is wrong stays visible. The turn
-    comes from the orientations, so that it is defined for a camera that only turns.
+    For two worlds that are both z up: boxes stay upright, and a vertical or a scale that is wrong stays visible. The
+    turn comes from the orientations, so that it is defined for a camera that only turns.
     """
     predicted, truth = _same_shape(predicted, truth)
     turn = np.sum(truth[:, :3, :3] @ predicted[:, :3, :3].transpose(0, 2, 1), axis=0)
