@@ -194,7 +194,9 @@ def _bookshelf(s: Sketch) -> None:
     shelves = 4 if h < 1.5 else 6
     gap = (h - t) / (shelves - 1)
     names = list(COLOURS)
-    book_materials = [s.material(surface(named_colour(names[i], s.rng))) for i in s.rng.choice(len(names), 4, replace=False)]
+    book_materials = [
+        s.material(surface(named_colour(names[i], s.rng))) for i in s.rng.choice(len(names), 4, replace=False)
+    ]
     for k in range(shelves):
         s.box(0, 0, k * gap, dx, dy - 2 * t, t, s.main)
         if k == shelves - 1:
@@ -202,7 +204,15 @@ def _bookshelf(s: Sketch) -> None:
         y = -dy / 2 + t + s.rng.uniform(0.0, 0.1)
         while y < dy / 2 - t - 0.16:
             w = s.rng.uniform(0.06, 0.15)
-            s.box(-0.02, y + w / 2, k * gap + t, dx * 0.7, w, gap * s.rng.uniform(0.55, 0.8), int(s.rng.choice(book_materials)))
+            s.box(
+                -0.02,
+                y + w / 2,
+                k * gap + t,
+                dx * 0.7,
+                w,
+                gap * s.rng.uniform(0.55, 0.8),
+                int(s.rng.choice(book_materials)),
+            )
             y += w + (s.rng.uniform(0.05, 0.25) if s.rng.random() < 0.25 else 0.004)
 
 

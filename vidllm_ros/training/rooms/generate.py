@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from .layout import Room, build_room
 from .renderer import Renderer
 from .shading import Exposure, develop
 from .style import RoomStyle, style_named
+from .tasks import room_tasks
 
 #: A split's number is the first word of every random seed, so that rooms of two splits can never be the same.
 SPLITS = {"train": 1, "val": 2, "test": 3}
@@ -142,7 +143,7 @@ def room_sample(
     style: str | RoomStyle = "robot",
     stride: int = 1,
     rate_hz: float = NOMINAL_RATE_HZ,
-    tasks: int = 0,
+    tasks: int = 12,
     threads: int = 1,
 ) -> Sample:
     """A window of posed RGB-D frames of the seed's room; the same arguments always give the same sample.
@@ -166,7 +167,7 @@ def room_sample(
     video = RoomVideo(seed, split, (frames - 1) * stride + 1, image_size, rate_hz, style=style, threads=threads)
     video.T_world_camera = video.T_world_camera[::stride]
     shots = list(video)
-    return Sample(
+    sample = Sample(
         name=f"rooms/{split}/{seed}",
         rgb=np.stack([shot.rgb for shot in shots]),
         depth=np.stack([shot.depth for shot in shots]),
@@ -177,3 +178,6 @@ def room_sample(
         instances=np.stack([shot.instances for shot in shots]),
         tasks=(),
     )
+    if tasks < 1:
+        return sample
+    return replace(sample, tasks=room_tasks(sample, video.room.objects, _rng(split, seed, "tasks"), tasks))

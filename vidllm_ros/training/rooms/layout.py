@@ -18,7 +18,17 @@ from .style import RoomStyle
 #: Metres per cell of the floor plan on which placement and paths are planned.
 CELL = 0.05
 
-_MAX_COUNT = {"chair": 5, "stool": 4, "box": 4, "bin": 3, "plant": 3, "lamp": 3, "cabinet": 3, "bookshelf": 3, "table": 2}
+_MAX_COUNT = {
+    "chair": 5,
+    "stool": 4,
+    "box": 4,
+    "bin": 3,
+    "plant": 3,
+    "lamp": 3,
+    "cabinet": 3,
+    "bookshelf": 3,
+    "table": 2,
+}
 _CHANCE = {"bed": 0.3, "sofa": 0.35, "desk": 0.35, "refrigerator": 0.35, "chair": 0.7}
 _ORDER = ("bed", "sofa", "refrigerator", "bookshelf", "cabinet", "desk", "television", "table")
 _AT_WALL = {"bed", "sofa", "refrigerator", "bookshelf", "cabinet", "desk", "television"}
@@ -254,16 +264,24 @@ def build_room(rng: np.random.Generator, style: RoomStyle) -> Room:
         if len(room.objects) >= limit:
             break
         if label == "television":
-            stands = [i for i, o in enumerate(room.objects) if o.label in ("cabinet", "desk", "table") and o.box.size[2] < 1]
+            stands = [
+                i for i, o in enumerate(room.objects) if o.label in ("cabinet", "desk", "table") and o.box.size[2] < 1
+            ]
             taken = {o.on for o in room.objects}
             stands = [i for i in stands if i not in taken]
-            if stands and rng.random() < 0.6 and planner.place_on(label, stands[rng.integers(len(stands))], True) is not None:
+            if (
+                stands
+                and rng.random() < 0.6
+                and planner.place_on(label, stands[rng.integers(len(stands))], True) is not None
+            ):
                 continue
             planner.hang(label)
         elif label == "box" and rng.random() < 0.35:
             taken = {o.on for o in room.objects}
             tops = ("table", "desk", "cabinet")
-            hosts = [i for i, o in enumerate(room.objects) if o.label in tops and o.box.size[2] < 1.1 and i not in taken]
+            hosts = [
+                i for i, o in enumerate(room.objects) if o.label in tops and o.box.size[2] < 1.1 and i not in taken
+            ]
             if not hosts or planner.place_on(label, hosts[rng.integers(len(hosts))], False) is None:
                 planner.place(label)
         else:

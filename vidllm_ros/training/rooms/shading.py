@@ -76,7 +76,9 @@ class Shader:
         self._cos, self._sin = np.cos(mesh.frame_yaw), np.sin(mesh.frame_yaw)
         self._material = mesh.material.astype(np.int64)
 
-    def _texture(self, p: np.ndarray, n: np.ndarray, triangle: np.ndarray, material: np.ndarray, width: np.ndarray) -> np.ndarray:
+    def _texture(
+        self, p: np.ndarray, n: np.ndarray, triangle: np.ndarray, material: np.ndarray, width: np.ndarray
+    ) -> np.ndarray:
         """Texture values [N] in [0, 1]; ``width`` [N] is the size of a pixel on the surface in metres."""
         c, s = self._cos[triangle], self._sin[triangle]
         x = c * p[0] + s * p[1]
@@ -167,7 +169,9 @@ class Shader:
 
 #: Display values of linear light, after a soft shoulder that keeps bright walls from clipping, with gamma 2.
 _LIGHT = np.linspace(0.0, 1.6, 4096, dtype=np.float32)
-_TONES = np.sqrt(np.clip(_LIGHT * (1.0 + 0.25 * _LIGHT) / (1.0 + 0.75 * _LIGHT), 0.0, 1.0)) * np.float32(255.0) + np.float32(0.5)
+_TONES = np.sqrt(np.clip(_LIGHT * (1.0 + 0.25 * _LIGHT) / (1.0 + 0.75 * _LIGHT), 0.0, 1.0)) * np.float32(
+    255.0
+) + np.float32(0.5)
 
 
 def develop(linear: np.ndarray, exposure: Exposure, rng: np.random.Generator) -> np.ndarray:

@@ -88,7 +88,10 @@ def _cylinder(top: float, bottom: float) -> tuple[np.ndarray, np.ndarray, np.nda
     n = SIDES
     wall = np.concatenate([np.stack([i, j, j + n], 1), np.stack([i, j + n, i + n], 1)])
     caps = np.concatenate(
-        [np.stack([np.full(n, 4 * n), j + 2 * n, i + 2 * n], 1), np.stack([np.full(n, 4 * n + 1), i + 3 * n, j + 3 * n], 1)]
+        [
+            np.stack([np.full(n, 4 * n), j + 2 * n, i + 2 * n], 1),
+            np.stack([np.full(n, 4 * n + 1), i + 3 * n, j + 3 * n], 1),
+        ]
     )
     smooth = np.concatenate([np.ones(len(wall), bool), np.zeros(len(caps), bool)])
     return vertices, np.concatenate([wall, caps]), normals, smooth
@@ -142,7 +145,9 @@ def build_mesh(batch: SolidBatch) -> Mesh:
     position, object_yaw = np.array(batch.positions), np.array(batch.yaws)
 
     c, s = np.cos(object_yaw), np.sin(object_yaw)
-    world = position + np.stack([c * center[:, 0] - s * center[:, 1], s * center[:, 0] + c * center[:, 1], center[:, 2]], 1)
+    world = position + np.stack(
+        [c * center[:, 0] - s * center[:, 1], s * center[:, 0] + c * center[:, 1], center[:, 2]], 1
+    )
     yaw = object_yaw + own_yaw
     cy, sy, ct, st, zero = np.cos(yaw), np.sin(yaw), np.cos(tilt), np.sin(tilt), np.zeros(len(yaw))
     # Rz(yaw) Ry(tilt)

@@ -14,8 +14,22 @@ from .style import RoomStyle
 WALL, FLOOR, CEILING = -1, -2, -3
 
 _THICK = 0.2
-_WALL_TINTS = ((0.88, 0.86, 0.80), (0.80, 0.85, 0.88), (0.86, 0.80, 0.78), (0.80, 0.86, 0.78), (0.90, 0.88, 0.72), (0.82, 0.80, 0.88))
-_FLOOR_TINTS = ((0.62, 0.55, 0.47), (0.48, 0.50, 0.54), (0.66, 0.62, 0.56), (0.50, 0.42, 0.36), (0.45, 0.52, 0.50), (0.58, 0.46, 0.40))
+_WALL_TINTS = (
+    (0.88, 0.86, 0.80),
+    (0.80, 0.85, 0.88),
+    (0.86, 0.80, 0.78),
+    (0.80, 0.86, 0.78),
+    (0.90, 0.88, 0.72),
+    (0.82, 0.80, 0.88),
+)
+_FLOOR_TINTS = (
+    (0.62, 0.55, 0.47),
+    (0.48, 0.50, 0.54),
+    (0.66, 0.62, 0.56),
+    (0.50, 0.42, 0.36),
+    (0.45, 0.52, 0.50),
+    (0.58, 0.46, 0.40),
+)
 
 
 @dataclass(frozen=True)
@@ -77,11 +91,19 @@ def build_structure(
         materials.append(value)
         return len(materials) - 1
 
-    def add(instance: int, x: float, y: float, z: float, dx: float, dy: float, dz: float, index: int, yaw: float = 0.0) -> None:
+    def add(
+        instance: int, x: float, y: float, z: float, dx: float, dy: float, dz: float, index: int, yaw: float = 0.0
+    ) -> None:
         batch.add([Solid("box", (0, 0, dz / 2), (dx, dy, dz), index)], instance, (x, y, z), yaw)
 
     tint = np.asarray(_WALL_TINTS[rng.integers(len(_WALL_TINTS))]) + rng.uniform(-0.05, 0.05, 3)
-    kinds = [("plain", 2.5, 0.08), ("brick", 1.0, 0.12), ("stripes", 0.8, 0.08), ("speckle", 0.6, 0.08), ("grid", 1.2, 0.1)]
+    kinds = [
+        ("plain", 2.5, 0.08),
+        ("brick", 1.0, 0.12),
+        ("stripes", 0.8, 0.08),
+        ("speckle", 0.6, 0.08),
+        ("grid", 1.2, 0.1),
+    ]
     walls = _walls(length, width)
     accent = rng.integers(6)
     for k, wall in enumerate(walls):
@@ -91,7 +113,17 @@ def build_structure(
             names = ("red", "green", "blue", "yellow", "orange", "purple")
             colour = 0.55 * np.asarray(COLOURS[names[rng.integers(len(names))]]) + 0.35
         x, y = wall.point(wall.length / 2, -_THICK / 2)
-        add(WALL, x, y, 0, _THICK, wall.length + 2 * _THICK, height, material(surface(colour, texture, repeat, contrast)), wall.inward)
+        add(
+            WALL,
+            x,
+            y,
+            0,
+            _THICK,
+            wall.length + 2 * _THICK,
+            height,
+            material(surface(colour, texture, repeat, contrast)),
+            wall.inward,
+        )
 
     floor_texture, repeat = FLOORS[style.floors[rng.integers(len(style.floors))]]
     floor_tint = np.asarray(_FLOOR_TINTS[rng.integers(len(_FLOOR_TINTS))]) + rng.uniform(-0.05, 0.05, 3)
@@ -126,7 +158,11 @@ def build_structure(
     lamp = material(surface((1.0, 0.98, 0.92), emission=1.0))
     lx, ly = length * rng.uniform(0.35, 0.65), width * rng.uniform(0.35, 0.65)
     batch.add([Solid("cylinder", (0, 0, 0), (0.4, 0.4, 0.05), lamp)], CEILING, (lx, ly, height - 0.025), 0.0)
-    lights.append(Light((lx, ly, height - 0.12), (strength, strength * (0.97 - 0.05 * warm), strength * (0.93 - 0.18 * warm)), True))
+    lights.append(
+        Light(
+            (lx, ly, height - 0.12), (strength, strength * (0.97 - 0.05 * warm), strength * (0.93 - 0.18 * warm)), True
+        )
+    )
     wx, wy = window_wall.point(middle, 0.3)
     day = strength * rng.uniform(0.25, 0.6)
     lights.append(Light((wx, wy, 1.5), (day * 0.9, day * 0.97, day * 1.08)))
@@ -135,7 +171,9 @@ def build_structure(
 
 def _door(wall, along, rng, material, add) -> None:
     """A standard 0.9 m x 2.0 m door leaf with its frame and handle."""
-    leaf = material(surface(named_colour(str(rng.choice(["brown", "white", "gray", "blue", "green"])), rng), "wood", 1.6, 0.15))
+    leaf = material(
+        surface(named_colour(str(rng.choice(["brown", "white", "gray", "blue", "green"])), rng), "wood", 1.6, 0.15)
+    )
     frame = material(surface((0.85, 0.84, 0.80)))
     metal = material(surface((0.3, 0.3, 0.32)))
     x, y = wall.point(along, 0.015)
@@ -168,7 +206,10 @@ def _picture(wall, rng, material, add) -> None:
     first, second = (named_colour(str(name), rng) for name in rng.choice(list(COLOURS), 2, replace=False))
     canvas = material(
         Material(
-            tuple(np.square(first)), tuple(np.square(second)), str(rng.choice(["mosaic", "dots", "stripes", "brick"])), float(rng.choice([0.5, 0.8]))
+            tuple(np.square(first)),
+            tuple(np.square(second)),
+            str(rng.choice(["mosaic", "dots", "stripes", "brick"])),
+            float(rng.choice([0.5, 0.8])),
         )
     )
     frame = material(surface((0.2, 0.15, 0.1)))
