@@ -1,0 +1,60 @@
+"""Overlap of turned boxes against counting points."""
+
+import numpy as np
+import torch
+
+from vidllm_ros.model.boxes import box_from_vector, box_iou, box_vectors, points_inside, suppress
+
+
+def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
+    centres, sizes = rng.uniform(-0.5, 0.5, (count, 3)), rng.uniform(0.3, 1.5, (count, 3))
+    return np.concatenate([centres, sizes, rng.uniform(-np.pi, np.pi, (count, 1))], axis=1)
+
+
+def within(points: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    box = box_from_vector(vector)
+    return (np.abs((points - box.center) @ box.rotation) <= box.size / 2).all(axis=1)
+
+
+def test_iou_of_turned_boxes_agrees_with_counting_points():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1.8, 1.8, (200_000, 3))
+    for first, second in zip(random_boxes(rng, 20), random_boxes(rng, 20), strict=True):
+        a, b = within(points, first), within(points, second)
+        assert abs(box_iou(first, second) - (a & b).sum() / (a | b).sum()) < 0.03
+        assert abs(box_iou(first, second) - box_iou(second, first)) < 1e-12
+
+
+def test_iou_of_simple_pairs():
+    unit = np.array([0, 0, 0, 1, 1, 1, 0.0])
+    assert box_iou(unit, unit) == 1
+    assert abs(box_iou(unit, unit + [0.5, 0, 0, 0, 0, 0, np.pi / 2]) - 1 / 3) < 1e-12
+    octagon = 2 * (np.sqrt(2) - 1)
+    assert abs(box_iou(unit, unit + [0, 0, 0, 0, 0, 0, np.pi / 4]) - octagon / (2 - octagon)) < 1e-12
+    assert box_iou(unit, unit + [0, 0, 1.0, 0, 0, 0, 0]) == 0
+    assert box_iou(unit, unit + [1.2, 1.2, 0, 0, 0, 0, 0.7]) == 0
+    assert box_iou(unit, unit + [50.0, 0, 0, 0, 0, 0, 0]) == 0
+
+
+def test_points_inside_agrees_with_the_rotation_matrix():
+    rng = np.random.default_rng(1)
+    boxes, points = random_boxes(rng, 6), rng.uniform(-1, 1, (300, 3))
+    expected = np.stack([within(points, box) for box in boxes])
+    assert expected.any() and not expected.all()
+    assert np.array_equal(points_inside(torch.tensor(points), torch.tensor(boxes)).numpy(), expected)
+
+
+def test_vectors_and_boxes_convert_both_ways():
+    vectors = random_boxes(np.random.default_rng(2), 5)
+    boxes = [box_from_vector(vector, "chair", 0.5) for vector in vectors]
+    np.testing.assert_allclose(box_vectors(boxes), vectors, atol=1e-12)
+    assert box_vectors([]).shape == (0, 7)
+    assert boxes[0].label == "chair" and boxes[0].score == 0.5
+
+
+def test_suppression_keeps_the_best_of_a_cluster():
+    unit = np.array([0, 0, 0, 1, 1, 1, 0.0])
+    boxes = np.stack([unit, unit + [0.1, 0, 0, 0, 0, 0, 0], unit + [3.0, 0, 0, 0, 0, 0, 0]])
+    assert suppress(boxes, np.array([0.5, 0.9, 0.7]), 0.25) == [1, 2]
+    assert suppress(boxes, np.array([0.5, 0.9, 0.7]), 1.0) == [1, 2, 0]
+    assert suppress(np.zeros((0, 7)), np.zeros(0), 0.25) == []

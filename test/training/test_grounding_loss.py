@@ -1,0 +1,151 @@
+"""Grounding losses against counting points, brute force and hand computation."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from vidllm_ros.model.boxes import box_iou
+from vidllm_ros.model.grounding import GroundingOutput
+from vidllm_ros.training.box_loss import box_diou, box_l1, quarter_turned, yaw_error
+from vidllm_ros.training.grounding_loss import GroundingWeights, assign, calibration, grounding_loss, info_nce
+
+
+def random_boxes(count: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    centre, size = torch.rand(count, 3, generator=generator), 0.3 + torch.rand(count, 3, generator=generator)
+    return torch.cat([centre, size, 6 * torch.rand(count, 1, generator=generator) - 3], dim=1).double()
+
+
+def corners(box: np.ndarray) -> np.ndarray:
+    signs = np.array(list(itertools.product((-0.5, 0.5), repeat=3))) * box[3:6]
+    cosine, sine = np.cos(box[6]), np.sin(box[6])
+    return signs @ np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]]) + box[:3]
+
+
+def test_diou_is_iou_minus_the_share_of_the_enclosing_diagonal():
+    first, second = random_boxes(30, 0), random_boxes(30, 1)
+    first[:, 6] = second[:, 6]
+    found = box_diou(first, second).numpy()
+    for value, a, b in zip(found, first.numpy(), second.numpy(), strict=True):
+        cosine, sine = np.cos(b[6]), np.sin(b[6])
+        along = np.concatenate([corners(a), corners(b)]) @ np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+        diagonal = np.linalg.norm(along.max(axis=0) - along.min(axis=0))
+        expected = box_iou(a, b) - (np.linalg.norm(a[:3] - b[:3]) / diagonal) ** 2
+        assert value == pytest.approx(expected, abs=1e-9)
+
+
+def test_diou_pulls_a_box_from_afar():
+    box = torch.tensor([5.0, 5, 0, 1, 1, 1, 0], requires_grad=True)
+    target = torch.tensor([0.0, 0, 0, 1, 1, 1, 0])
+    value = box_diou(box, target)
+    value.backward()
+    assert -1 < value < 0 and (box.grad[:2] < 0).all() and box.grad.isfinite().all()
+    assert box_diou(target, target) == 1
+
+
+def test_yaw_error_has_a_period_of_half_a_turn():
+    target = random_boxes(1)
+    for turn, expected in ((0, 0), (math.pi, 0), (math.pi / 2, 1), (-math.pi / 4, 0.5)):
+        turned = target + torch.tensor([0, 0, 0, 0, 0, 0, turn])
+        assert float(yaw_error(turned, target)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_quarter_turned_box_is_the_same_box():
+    for box in random_boxes(10):
+        assert box_iou(box.numpy(), quarter_turned(box).numpy()) == pytest.approx(1)
+
+
+def test_l1_is_the_mean_of_six():
+    assert float(box_l1(torch.zeros(7), torch.tensor([1.0, 2, 3, 4, 5, 6, 99]))) == pytest.approx(3.5)
+
+
+def test_info_nce_against_the_written_formula():
+    generator = torch.Generator().manual_seed(0)
+    logits, none = 5 * torch.randn(4, 6, generator=generator), 5 * torch.randn(4, generator=generator)
+    positives = torch.tensor([[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 1, 0], [0] * 6, [1] * 6]).bool()
+    found = info_nce(logits, none, positives).tolist()
+    for row in range(4):
+        exponents = np.exp(logits[row].double().numpy())
+        zero = math.exp(float(none[row]))
+        top = exponents[positives[row].numpy()].sum() if positives[row].any() else zero
+        assert found[row] == pytest.approx(-math.log(top / (exponents.sum() + zero)), abs=1e-5)
+
+
+def test_calibration_is_binary_cross_entropy_of_the_score():
+    logits, none = torch.tensor([[2.0, -1.0]]), torch.tensor([0.5])
+    scores = [1 / (1 + math.exp(-1.5)), 1 / (1 + math.exp(1.5))]
+    expected = -(math.log(scores[0]) + math.log(1 - scores[1])) / 2
+    assert float(calibration(logits, none, torch.tensor([[True, False]]))) == pytest.approx(expected, abs=1e-6)
+
+
+def test_assignment_is_the_cheapest_of_all():
+    weights = GroundingWeights(seeds_inside=False)
+    boxes, targets, margins = random_boxes(5, 2), random_boxes(3, 3), torch.randn(5).double()
+    queries, objects = assign(boxes, margins, boxes[:, :3], targets, weights)
+
+    def cost(query: int, target: int) -> float:
+        def written(one: torch.Tensor) -> float:
+            shape = weights.l1 * box_l1(boxes[query], one) + weights.diou * (1 - box_diou(boxes[query], one))
+            return float(shape + weights.yaw * yaw_error(boxes[query], one))
+
+        both = (written(targets[target]), written(quarter_turned(targets[target])))
+        return min(both) - weights.match / (1 + math.exp(-float(margins[query])))
+
+    choices = itertools.permutations(range(5), 3)
+    best = min(choices, key=lambda chosen: sum(cost(q, t) for t, q in enumerate(chosen)))
+    assert dict(zip(objects.tolist(), queries.tolist(), strict=True)) == dict(enumerate(best))
+
+
+def test_seeds_inside_a_target_are_positives_of_the_smallest():
+    table, lamp = [0.0, 0, 0, 2, 2, 2, 0], [0.5, 0.5, 0.5, 0.4, 0.4, 0.4, 0]
+    targets = torch.tensor([table, lamp])
+    seeds = torch.tensor([[0.5, 0.5, 0.5], [0.45, 0.5, 0.5], [-0.5, 0, 0], [0, -0.5, 0], [9, 9, 9]])
+    boxes = torch.cat([seeds, torch.full((5, 3), 0.5), torch.zeros(5, 1)], dim=1)
+    queries, objects = assign(boxes, torch.zeros(5), seeds, targets, GroundingWeights())
+    assert dict(zip(queries.tolist(), objects.tolist(), strict=True)) == {0: 1, 1: 1, 2: 0, 3: 0}
+    # Where no seed is inside, the assignment still finds one.
+    far = targets + torch.tensor([20.0, 0, 0, 0, 0, 0, 0])
+    assert sorted(assign(boxes, torch.zeros(5), seeds, far, GroundingWeights())[1].tolist()) == [0, 1]
+
+
+def output_for(boxes: torch.Tensor, logits: torch.Tensor, none: float) -> GroundingOutput:
+    return GroundingOutput(boxes[:, :3], boxes[None, None], logits[None, None], torch.full((1, 1), none).double())
+
+
+def test_a_perfect_prediction_costs_nothing_in_either_writing():
+    targets = random_boxes(2, 4)
+    far = random_boxes(1, 5) + torch.tensor([30.0, 0, 0, 0, 0, 0, 0])
+    for written in (targets, quarter_turned(targets)):
+        output = output_for(torch.cat([written, far]), torch.tensor([60.0, 60, -60]).double(), 0.0)
+        result = grounding_loss(output, [targets])
+        assert max(result.terms.values()) < 1e-6 and float(result.loss) < 1e-5
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms():
+    boxes, targets = random_boxes(4, 6), random_boxes(2, 7)
+    weights = GroundingWeights(l1=3, diou=2, yaw=0.5, match=0.7, calibration=1.1)
+    result = grounding_loss(output_for(boxes, torch.randn(4).double(), 0.3), [targets], weights)
+    expected = sum(getattr(weights, name) * value for name, value in result.terms.items())
+    assert float(result.loss) == pytest.approx(expected, rel=1e-6)
+    assert all(value > 0 for value in result.terms.values())
+
+
+def test_an_absent_object_trains_the_zero_target_only():
+    boxes = random_boxes(3, 8).requires_grad_()
+    logits = torch.tensor([1.0, 0, -1]).double().requires_grad_()
+    none = torch.zeros(1, 1).double().requires_grad_()
+    output = GroundingOutput(boxes[:, :3], boxes[None, None], logits[None, None], none)
+    result = grounding_loss(output, [torch.zeros(0, 7)])
+    result.loss.backward()
+    assert result.terms["l1"] == 0 and not boxes.grad.any()
+    assert (logits.grad > 0).all() and (none.grad < 0).all()
+
+
+def test_no_phrases_cost_nothing_and_a_mismatch_is_named():
+    empty = GroundingOutput(torch.zeros(3, 3), torch.zeros(1, 0, 3, 7), torch.zeros(1, 0, 3), torch.zeros(1, 0))
+    assert float(grounding_loss(empty, []).loss) == 0
+    with pytest.raises(ValueError, match="1 target sets for 0 phrases"):
+        grounding_loss(empty, [torch.zeros(0, 7)])
