@@ -82,6 +82,8 @@ def figure(value: float | None, digits: int = 3) -> str:
     """A number for reading: so many significant digits, "–" for what is not known."""
     if value is None or not np.isfinite(value):
         return "–"
+    if abs(value) < 1e-9:
+        return "0"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 

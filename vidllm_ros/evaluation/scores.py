@@ -13,8 +13,7 @@ from vidllm_ros.evaluation.results import Replay
 from vidllm_ros.evaluation.trajectory import Similarity
 from vidllm_ros.evaluation.truth import GroundTruth
 from vidllm_ros.model.outputs import Box3D
-
-SAME_ASPECT = 0.02  # relative difference up to which two images show the same field of view
+from vidllm_ros.perception.images import image_to_network
 
 
 @dataclass(frozen=True)
@@ -170,16 +169,7 @@ def _depth(replay: Replay, truth: GroundTruth, notes: list[str]) -> dict[str, An
         if frame.depth is None or frame.stamp_ns not in truth.depth:
             continue
         true = truth.depth[frame.stamp_ns]()
-        aspect = (true.shape[1] / true.shape[0]) / (frame.depth.shape[1] / frame.depth.shape[0])
-        if abs(aspect - 1) > SAME_ASPECT:
-            notes.append(
-                f"Depth not scored: images of {frame.depth.shape} and {true.shape} show different fields of view."
-            )
-            return {}
-        # the truth is sampled where the network predicted, so that no depth is invented across edges
-        rows = ((np.arange(frame.depth.shape[0]) + 0.5) * true.shape[0] / frame.depth.shape[0]).astype(int)
-        columns = ((np.arange(frame.depth.shape[1]) + 0.5) * true.shape[1] / frame.depth.shape[1]).astype(int)
-        sampled = np.where(np.isfinite(frame.depth), np.nan_to_num(true[np.ix_(rows, columns)]), 0.0)
+        sampled = np.where(np.isfinite(frame.depth), seen_by_network(true, frame.depth.shape), 0.0)
         raw.append(depth.metrics(frame.depth, sampled, crop=None))
         fitted.append(depth.metrics(frame.depth, sampled, crop=None, align="median"))
     if not any(errors.pixels for errors in raw):
@@ -190,6 +180,18 @@ def _depth(replay: Replay, truth: GroundTruth, notes: list[str]) -> dict[str, An
         "depth_fitted": depth.summary(fitted),
         "depth_frames": sum(errors.pixels > 0 for errors in raw),
     }
+
+
+def seen_by_network(true: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A true depth image [H, W] at the network's pixels, ``size`` (height, width).
+
+    The nearest neighbour is taken, so that no depth is invented across edges.
+    """
+    u, v = np.meshgrid(np.arange(size[1]), np.arange(size[0]))
+    pixels = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(image_to_network(true.shape, size)).T
+    columns = np.round(pixels[..., 0]).astype(int).clip(0, true.shape[1] - 1)
+    rows = np.round(pixels[..., 1]).astype(int).clip(0, true.shape[0] - 1)
+    return np.nan_to_num(true[rows, columns])
 
 
 def _boxes(found: list[Box3D], true: tuple[Box3D, ...]) -> tuple[BoxScore, ...]:
