@@ -21,8 +21,8 @@ _POINT_SPACING = 0.02
 def intrinsic_matrix(image_size: tuple[int, int], horizontal_fov: float) -> np.ndarray:
     """Pinhole matrix [3, 3] of an (H, W) image with square pixels and a horizontal field of view in degrees.
 
-    A pixel's ray goes through its integer coordinates (u, v), and the principal point is (W / 2, H / 2): the convention of
-    VGGT's unprojection, without a half-pixel shift.
+    A pixel's ray goes through its integer coordinates (u, v), and the principal point is (W / 2, H / 2): the
+    convention of VGGT's unprojection, without a half-pixel shift.
     """
     height, width = image_size
     focal = width / 2 / np.tan(np.radians(horizontal_fov) / 2)
@@ -30,7 +30,7 @@ def intrinsic_matrix(image_size: tuple[int, int], horizontal_fov: float) -> np.n
 
 
 def camera_pose(position: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """T_world_camera [4, 4] of an optical camera (x right, y down, z forward); angles in radians, pitch up is positive."""
+    """T_world_camera [4, 4] of an optical camera (x right, y down, z forward); radians, positive pitch looks up."""
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
     forward = np.array([cy * cp, sy * cp, sp])
     right0, down0 = np.array([sy, -cy, 0.0]), np.array([cy * sp, sy * sp, -cp])
@@ -65,7 +65,7 @@ class _FreeSpace:
         rows, columns = self.allowed.shape
         i = np.clip((points[..., 1] / CELL).astype(int), 0, rows - 1)
         j = np.clip((points[..., 0] / CELL).astype(int), 0, columns - 1)
-        return self.allowed[i, j]
+        return np.asarray(self.allowed[i, j])
 
     def random(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Random allowed points [count, 2]."""
@@ -74,7 +74,7 @@ class _FreeSpace:
     def reachable(self, start: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Whether the straight way from ``start`` [2] to each of ``ends`` [N, 2] stays in the allowed area."""
         steps = np.linspace(0.0, 1.0, 60)[:, None, None]
-        return self.contains(start + steps * (ends - start)).all(axis=0)
+        return np.asarray(self.contains(start + steps * (ends - start)).all(axis=0))
 
 
 def _walk(space: _FreeSpace, length: float, rng: np.random.Generator) -> np.ndarray:
@@ -127,11 +127,11 @@ def _interest(x: float, y: float, yaw: float, room: Room, centers: np.ndarray) -
 
 
 def _headings(positions: np.ndarray, room: Room, rng: np.random.Generator, scale: float) -> np.ndarray:
-    """A yaw [N] that looks around: slowly over furniture, fast past bare walls, and mostly back when nothing is left."""
+    """A yaw [N] that looks around: slowly over furniture, fast past bare walls, mostly back when nothing is left."""
     count = len(positions)
     centers = np.array([thing.box.center[:2] for thing in room.objects]).reshape(-1, 2)
     options = rng.uniform(-np.pi, np.pi, 8)
-    appeal = np.array([_interest(*positions[0], yaw, room, centers) for yaw in options]) + 0.05
+    appeal = np.array([_interest(positions[0, 0], positions[0, 1], yaw, room, centers) for yaw in options]) + 0.05
     yaw = float(rng.choice(options, p=appeal / appeal.sum()))
     rate = np.radians(_wander(rng, count, 6.0 / scale, *STEP_DEGREES)) * scale
     fastest = np.radians(STEP_DEGREES[1]) * scale
@@ -163,8 +163,8 @@ def camera_path(
 ) -> np.ndarray:
     """Draw a camera path, T_world_camera float64 [frames, 4, 4].
 
-    At the nominal rate of 4 Hz successive frames lie 0.05 to 0.25 m and about 3 to 12 degrees apart; another rate scales
-    both. The camera stays at least 0.3 m away from furniture and walls on the floor plan (0.5 m where the room allows it).
+    At the nominal rate of 4 Hz successive frames lie 0.05 to 0.25 m and about 3 to 12 degrees apart; another rate
+    scales both. On the floor plan the camera stays 0.5 m away from furniture and walls; in crowded rooms 0.3 m.
     """
     scale = NOMINAL_RATE_HZ / rate_hz
     space = _FreeSpace(room)

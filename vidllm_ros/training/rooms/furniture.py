@@ -6,11 +6,11 @@ Every builder draws in the object's own frame: origin on the floor under its mid
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from .materials import COLOURS, Material, named_colour, surface
+from .sketch import Sketch
 from .solids import Solid
 
 #: Colours that a class usually has; the other colours stay common, so that a colour cannot be guessed from the class.
@@ -35,62 +35,6 @@ TYPICAL_COLOURS: dict[str, tuple[str, ...]] = {
 LABELS = tuple(TYPICAL_COLOURS)
 
 _TYPICAL_SHARE = 0.25
-
-
-@dataclass
-class Sketch:
-    """Collects the solids of one object; owns no state but the room's list of materials, which it extends."""
-
-    rng: np.random.Generator
-    materials: list[Material]
-    colour: str
-    variation: float
-    solids: list[Solid] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Make the object's main and secondary materials."""
-        rng = self.rng
-        texture, repeat, contrast = [
-            ("plain", 1.0, 0.25),
-            ("weave", 0.25, 0.22),
-            ("stripes", 0.32, 0.2),
-            ("wood", 0.9, 0.25),
-            ("speckle", 0.4, 0.22),
-        ][rng.integers(5)]
-        self.main = self.material(surface(named_colour(self.colour, rng), texture, repeat, contrast))
-        tone = rng.choice(["black", "gray", "brown"]) if self.colour != "black" else "gray"
-        self.legs = self.material(surface(named_colour(str(tone), rng)))
-        self.dark = self.material(surface((0.13, 0.13, 0.14)))
-        self.light = self.material(surface((0.93, 0.92, 0.88)))
-
-    def material(self, material: Material) -> int:
-        """Register a material and return its index."""
-        self.materials.append(material)
-        return len(self.materials) - 1
-
-    def length(self, standard: float) -> float:
-        """A standard length with the style's modest variation."""
-        return float(standard * (1 + self.rng.uniform(-self.variation, self.variation)))
-
-    def box(self, x: float, y: float, z: float, dx: float, dy: float, dz: float, material: int, **turn: float) -> None:
-        """A box with centre x, y, bottom z and edges dx, dy, dz."""
-        self.solids.append(Solid("box", (x, y, z + dz / 2), (dx, dy, dz), material, **turn))
-
-    def round(
-        self, x: float, y: float, z: float, d: float, h: float, material: int, shape: str = "cylinder", **turn: float
-    ) -> None:
-        """A vertical cylinder, taper or flare with centre x, y, bottom z, diameter d and height h."""
-        self.solids.append(Solid(shape, (x, y, z + h / 2), (d, d, h), material, **turn))
-
-    def ball(self, x: float, y: float, z: float, dx: float, dy: float, dz: float, material: int) -> None:
-        """An ellipsoid with its centre at x, y, z."""
-        self.solids.append(Solid("sphere", (x, y, z), (dx, dy, dz), material))
-
-    def legs4(self, dx: float, dy: float, h: float, thick: float, material: int) -> None:
-        """Four legs whose outer faces span dx by dy."""
-        for sx in (-1, 1):
-            for sy in (-1, 1):
-                self.box(sx * (dx - thick) / 2, sy * (dy - thick) / 2, 0.0, thick, thick, h, material)
 
 
 def _chair(s: Sketch) -> None:
@@ -154,7 +98,7 @@ def _sofa(s: Sketch) -> None:
     dx, dy, h = s.length(0.88), s.length(float(s.rng.choice([1.5, 1.95]))), s.length(0.82)
     s.box(0, 0, 0.06, dx, dy, 0.24, s.main)
     s.box(-dx / 2 + 0.11, 0, 0.3, 0.22, dy, h - 0.3, s.main)
-    for y in (-1, 1):
+    for y in (-1.0, 1.0):
         s.box(0.02, y * (dy / 2 - 0.1), 0.3, dx - 0.06, 0.2, 0.3, s.main)
         for x in (-1, 1):
             s.box(x * (dx / 2 - 0.08), y * (dy / 2 - 0.08), 0, 0.06, 0.06, 0.06, s.dark)
@@ -171,7 +115,7 @@ def _bed(s: Sketch) -> None:
     s.box(0.02, 0, 0.3, dx - 0.08, dy - 0.06, 0.2, s.light)
     s.box(0.27, 0, 0.36, dx - 0.56, dy + 0.02, 0.17, s.main)
     s.box(-dx / 2 + 0.03, 0, 0.1, 0.06, dy, s.length(0.85), s.main)
-    for y in (-1, 1) if dy > 1.2 else (0,):
+    for y in (-1.0, 1.0) if dy > 1.2 else (0.0,):
         s.box(-dx / 2 + 0.3, y * dy / 4, 0.5, 0.36, min(0.6, dy * 0.42), 0.1, s.light, tilt=0.15)
 
 
@@ -181,14 +125,14 @@ def _cabinet(s: Sketch) -> None:
     s.box(0, 0, 0.05, dx, dy, h - 0.05, s.main)
     s.box(-0.02, 0, 0, dx - 0.06, dy - 0.04, 0.05, s.dark)
     s.box(dx / 2 + 0.002, 0, 0.08, 0.006, 0.012, h - 0.12, s.dark)
-    for y in (-1, 1):
+    for y in (-1.0, 1.0):
         s.box(dx / 2 + 0.015, y * 0.06, min(h * 0.5, 1.0) - 0.08, 0.03, 0.02, 0.16, s.legs)
 
 
 def _bookshelf(s: Sketch) -> None:
     dx, dy, h = s.length(0.3), s.length(0.85), s.length(float(s.rng.choice([1.2, 1.85])))
     t = 0.03
-    for y in (-1, 1):
+    for y in (-1.0, 1.0):
         s.box(0, y * (dy - t) / 2, 0, dx, t, h, s.main)
     s.box(-dx / 2 + 0.01, 0, 0, 0.02, dy, h, s.main)
     shelves = 4 if h < 1.5 else 6
@@ -318,7 +262,7 @@ def build_object(
 
 
 def local_bounds(solids: list[Solid]) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest corner [3] of an object's surface in its own frame, exact for the solids that the builders use."""
+    """Lowest and highest corner [3] of an object in its own frame, exact for the solids that the builders use."""
     center = np.array([solid.center for solid in solids])
     half = np.array([solid.size for solid in solids]) / 2
     tilt = np.array([solid.tilt for solid in solids])

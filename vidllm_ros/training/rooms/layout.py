@@ -57,7 +57,7 @@ class PlacedObject:
 
 @dataclass(eq=False)
 class Room:
-    """A room of ``size`` (length, width, height) metres with one floor corner at the world's origin, z up, floor at z = 0.
+    """A room with one floor corner at the world's origin, z up and the floor at z = 0.
 
     Attributes:
         size: extents along x, y and z in metres.

@@ -136,8 +136,8 @@ def texture_atlas() -> tuple[np.ndarray, np.ndarray]:
     """All textures and their mipmaps.
 
     Returns:
-        Texels float32 [T] in [0, 1], and offsets int32 [len(TEXTURES), LEVELS] of each level's first texel. Level ``l`` of
-        a texture has (512 >> l)^2 texels, row-major.
+        Texels float32 [T] in [0, 1], and offsets int32 [len(TEXTURES), LEVELS] of each level's first texel. Level ``l``
+        of a texture has (512 >> l)^2 texels, row-major.
     """
     flat, offsets, cursor = [], np.zeros((len(TEXTURES), LEVELS), dtype=np.int32), 0
     for index, layer in enumerate(_textures()):

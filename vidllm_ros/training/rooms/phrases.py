@@ -29,7 +29,7 @@ PLURALS = {
     "bin": "bins",
 }
 
-#: Classes whose colour says nothing (all leaves are green) or is hardly seen (a television's rim): never named by colour.
+#: Never named by colour: all leaves are green, and a television's rim is hardly seen.
 COLOURLESS = ("plant", "television")
 
 #: Upper edges of the bearing, in degrees from straight ahead, and the words up to them.
@@ -174,7 +174,7 @@ def _fill(rng: np.random.Generator, template: str) -> str:
 
 
 def vocabulary_texts(count: int, seed: int = 0) -> Iterator[str]:
-    """``count`` questions and answers from the templates, without any room; the first ones cover the whole vocabulary."""
+    """``count`` questions and answers from the templates, without any room; the first cover the whole vocabulary."""
     rng = np.random.default_rng(seed)
     words = list(vocabulary())
     kinds = list(QUESTIONS)

@@ -25,7 +25,9 @@ class Renderer:
         self._threads = threads
         self.mesh = build_mesh(room.batch)
         self._scene = open3d.t.geometry.RaycastingScene(nthreads=threads)
-        self._scene.add_triangles(self._tensor(self.mesh.vertices), self._tensor(self.mesh.triangles))
+        self._scene.add_triangles(
+            *(self._tensor.from_numpy(part) for part in (self.mesh.vertices, self.mesh.triangles))
+        )
         self._shader = Shader(room, self.mesh, self._blocked if shadows else None)
         # Differs between any two surfaces worth a soft edge.
         self._surface = self.mesh.material.astype(np.int32) * 64 + self.mesh.instance
@@ -55,8 +57,8 @@ class Renderer:
             antialias: cast two more rays where neighbouring pixels differ.
 
         Returns:
-            Linear RGB float32 [3, H, W], depth float32 [H, W] metres along the optical axis at the pixels' own rays, and
-            instance ids int16 [H, W].
+            Linear RGB float32 [3, H, W], depth float32 [H, W] metres along the optical axis at the pixels' own rays,
+            and instance ids int16 [H, W].
         """
         height, width = image_size
         count = height * width
@@ -93,7 +95,7 @@ class Renderer:
         return rgb.reshape(3, height, width), depth.reshape(height, width), instance.reshape(height, width)
 
     def _edges(self, rgb: np.ndarray, triangle: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Pixels [H * W] whose right or lower neighbour, or who as such a neighbour, show another surface or brightness."""
+        """Pixels [H * W] next to another surface or to another brightness."""
         grey = np.sqrt(rgb[1] + np.float32(0.5) * (rgb[0] + rgb[2])).reshape(height, width)
         surface = self._surface[triangle].reshape(height, width)
         edge = np.zeros((height, width), bool)

@@ -1,4 +1,4 @@
-"""Procedural shading of ray hits in NumPy: textures, smooth normals, lights, shadows; and the camera's image processing.
+"""Procedural shading of ray hits in NumPy: textures, smooth normals, lights, shadows; and the camera's processing.
 
 Vectors are stored as [3, N]: NumPy is several times faster on three long rows than on N short ones.
 """
@@ -97,7 +97,7 @@ class Shader:
         return self._atlas[self._offsets[self._layer[material] + level] + row * side + column]
 
     def _normals(self, hits: Hits, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Normals [3, N] towards the viewer, smooth on curved surfaces, and their cosine [N] to the viewing direction."""
+        """Normals [3, N] towards the viewer, smooth on curved surfaces, and their cosine [N] to the view."""
         mesh, n = self._mesh, hits.normal
         curved = np.flatnonzero(mesh.smooth[hits.triangle])
         if len(curved):

@@ -15,8 +15,8 @@ class Solid:
     """One simple solid of an object, in the object's own frame (x forward, y left, z up, origin on the floor).
 
     Attributes:
-        shape: ``box``, ``cylinder`` (axis z), ``taper`` (a cylinder whose top is narrower), ``flare`` (one whose bottom is
-            narrower) or ``sphere``.
+        shape: ``box``, ``cylinder`` (axis z), ``taper`` (a cylinder whose top is narrower), ``flare`` (one whose bottom
+            is narrower) or ``sphere``.
         center: metres.
         size: full edge lengths in metres along the solid's own axes.
         material: index into the room's materials.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .materials import COLOURS, FLOORS, Material, named_colour, surface
+from .materials import COLOURS, FLOORS, Material, linear, named_colour, surface
 from .solids import Solid, SolidBatch
 from .style import RoomStyle
 
@@ -29,6 +29,14 @@ _FLOOR_TINTS = (
     (0.50, 0.42, 0.36),
     (0.45, 0.52, 0.50),
     (0.58, 0.46, 0.40),
+)
+
+_WALL_TEXTURES = (
+    ("plain", 2.5, 0.08),
+    ("brick", 1.0, 0.12),
+    ("stripes", 0.8, 0.08),
+    ("speckle", 0.6, 0.08),
+    ("grid", 1.2, 0.1),
 )
 
 
@@ -70,6 +78,90 @@ def _walls(length: float, width: float) -> list[_Wall]:
     ]
 
 
+class _Shell:
+    """Adds flat parts of the shell to a room's solids."""
+
+    def __init__(self, batch: SolidBatch, materials: list[Material], rng: np.random.Generator) -> None:
+        self.batch, self.materials, self.rng = batch, materials, rng
+
+    def material(self, value: Material) -> int:
+        """Register a material and return its index."""
+        self.materials.append(value)
+        return len(self.materials) - 1
+
+    def slab(self, instance: int, x: float, y: float, z: float, size: tuple[float, float, float], index: int) -> None:
+        """A box with centre x, y and bottom z."""
+        self.batch.add([Solid("box", (0.0, 0.0, size[2] / 2), size, index)], instance, (x, y, z), 0.0)
+
+    def panel(
+        self, wall: _Wall, along: float, z: float, thick: float, wide: float, high: float, index: int, off: float = 0.0
+    ) -> None:
+        """A flat box on a wall, its middle ``along`` the wall, its bottom at z, its back ``off`` the wall."""
+        x, y = wall.point(along, off + thick / 2)
+        self.batch.add([Solid("box", (0.0, 0.0, high / 2), (thick, wide, high), index)], WALL, (x, y, z), wall.inward)
+
+    def walls(self, walls: list[_Wall], height: float) -> None:
+        """Four walls, some with a texture, sometimes one in a strong colour, and their skirting boards."""
+        rng = self.rng
+        tint = np.asarray(_WALL_TINTS[rng.integers(len(_WALL_TINTS))]) + rng.uniform(-0.05, 0.05, 3)
+        accent = rng.integers(6)
+        for k, wall in enumerate(walls):
+            texture, repeat, contrast = _WALL_TEXTURES[rng.choice(5, p=[0.5, 0.15, 0.15, 0.1, 0.1])]
+            colour = tint * (0.96 + 0.04 * (k % 2))
+            if k == accent:
+                names = ("red", "green", "blue", "yellow", "orange", "purple")
+                colour = 0.55 * np.asarray(COLOURS[names[rng.integers(len(names))]]) + 0.35
+            index = self.material(surface(colour, texture, repeat, contrast))
+            self.panel(wall, wall.length / 2, 0.0, _THICK, wall.length + 2 * _THICK, height, index, off=-_THICK)
+        skirting = self.material(surface(tint * float(rng.choice([0.5, 0.6, 1.08]))))
+        for wall in walls:
+            self.panel(wall, wall.length / 2, 0.0, 0.012, wall.length, 0.1, skirting)
+
+    def floor_and_ceiling(self, size: tuple[float, float, float], floors: tuple[str, ...]) -> None:
+        """A textured floor whose top is at z = 0, and a white ceiling."""
+        rng, (length, width, height) = self.rng, size
+        plate = (length + 2 * _THICK, width + 2 * _THICK, _THICK)
+        texture, repeat = FLOORS[floors[rng.integers(len(floors))]]
+        tint = np.asarray(_FLOOR_TINTS[rng.integers(len(_FLOOR_TINTS))]) + rng.uniform(-0.05, 0.05, 3)
+        self.slab(FLOOR, length / 2, width / 2, -_THICK, plate, self.material(surface(tint, texture, repeat, 0.45)))
+        white = self.material(surface((0.93, 0.93, 0.92), "plain", 3.0, 0.04))
+        self.slab(CEILING, length / 2, width / 2, height, plate, white)
+
+    def door(self, wall: _Wall, along: float) -> None:
+        """A standard door leaf of 0.9 m x 2.0 m with its frame and handle."""
+        name = str(self.rng.choice(["brown", "white", "gray", "blue", "green"]))
+        leaf = self.material(surface(named_colour(name, self.rng), "wood", 1.6, 0.15))
+        frame = self.material(surface((0.85, 0.84, 0.80)))
+        metal = self.material(surface((0.3, 0.3, 0.32)))
+        self.panel(wall, along, 0.0, 0.03, 0.9, 2.0, leaf)
+        for side in (-1, 1):
+            self.panel(wall, along + side * 0.49, 0.0, 0.04, 0.08, 2.08, frame)
+        self.panel(wall, along, 2.0, 0.04, 0.9, 0.08, frame)
+        self.panel(wall, along + 0.36, 1.0, 0.05, 0.12, 0.03, metal, off=0.025)
+
+    def window(self, wall: _Wall, middle: float, span: float) -> None:
+        """A bright pane from 0.9 m to 2.0 m with a frame and a bar."""
+        pane = self.material(Material((0.65, 0.80, 0.98), (0.55, 0.75, 0.95), "plain", 2.0, emission=0.9))
+        frame = self.material(surface((0.92, 0.92, 0.92)))
+        self.panel(wall, middle, 0.9, 0.01, span, 1.1, pane)
+        for offset, wide in ((-span / 2, 0.07), (span / 2, 0.07), (0.0, 0.05)):
+            self.panel(wall, middle + offset, 0.87, 0.03, wide, 1.16, frame)
+        for z in (0.87, 1.97):
+            self.panel(wall, middle, z, 0.03, span, 0.06, frame)
+
+    def picture(self, wall: _Wall) -> None:
+        """A flat framed picture, 1.3 m above the floor."""
+        rng = self.rng
+        first, second = (named_colour(str(name), rng) for name in rng.choice(list(COLOURS), 2, replace=False))
+        texture, repeat = str(rng.choice(["mosaic", "dots", "stripes", "brick"])), float(rng.choice([0.5, 0.8]))
+        canvas = self.material(Material(tuple(linear(first)), tuple(linear(second)), texture, repeat))
+        frame = self.material(surface((0.2, 0.15, 0.1)))
+        w, h = float(rng.choice([0.5, 0.8])), float(rng.choice([0.4, 0.6]))
+        along = float(rng.uniform(0.6, wall.length - 0.6))
+        self.panel(wall, along, 1.3, 0.02, w + 0.06, h + 0.06, frame)
+        self.panel(wall, along, 1.33, 0.028, w, h, canvas)
+
+
 def build_structure(
     size: tuple[float, float, float],
     shape: tuple[int, int],
@@ -86,134 +178,33 @@ def build_structure(
         bool [rows, columns], the floor cells of ``cell`` metres that furniture must leave free (in front of the door).
     """
     length, width, height = size
-
-    def material(value: Material) -> int:
-        materials.append(value)
-        return len(materials) - 1
-
-    def add(
-        instance: int, x: float, y: float, z: float, dx: float, dy: float, dz: float, index: int, yaw: float = 0.0
-    ) -> None:
-        batch.add([Solid("box", (0, 0, dz / 2), (dx, dy, dz), index)], instance, (x, y, z), yaw)
-
-    tint = np.asarray(_WALL_TINTS[rng.integers(len(_WALL_TINTS))]) + rng.uniform(-0.05, 0.05, 3)
-    kinds = [
-        ("plain", 2.5, 0.08),
-        ("brick", 1.0, 0.12),
-        ("stripes", 0.8, 0.08),
-        ("speckle", 0.6, 0.08),
-        ("grid", 1.2, 0.1),
-    ]
-    walls = _walls(length, width)
-    accent = rng.integers(6)
-    for k, wall in enumerate(walls):
-        texture, repeat, contrast = kinds[rng.choice(5, p=[0.5, 0.15, 0.15, 0.1, 0.1])]
-        colour = tint * (0.96 + 0.04 * (k % 2))
-        if k == accent:
-            names = ("red", "green", "blue", "yellow", "orange", "purple")
-            colour = 0.55 * np.asarray(COLOURS[names[rng.integers(len(names))]]) + 0.35
-        x, y = wall.point(wall.length / 2, -_THICK / 2)
-        add(
-            WALL,
-            x,
-            y,
-            0,
-            _THICK,
-            wall.length + 2 * _THICK,
-            height,
-            material(surface(colour, texture, repeat, contrast)),
-            wall.inward,
-        )
-
-    floor_texture, repeat = FLOORS[style.floors[rng.integers(len(style.floors))]]
-    floor_tint = np.asarray(_FLOOR_TINTS[rng.integers(len(_FLOOR_TINTS))]) + rng.uniform(-0.05, 0.05, 3)
-    floor = material(surface(floor_tint, floor_texture, repeat, 0.45))
-    add(FLOOR, length / 2, width / 2, -_THICK, length + 2 * _THICK, width + 2 * _THICK, _THICK, floor)
-    ceiling = material(surface((0.93, 0.93, 0.92), "plain", 3.0, 0.04))
-    add(CEILING, length / 2, width / 2, height, length + 2 * _THICK, width + 2 * _THICK, _THICK, ceiling)
-
-    skirting = material(surface(tint * float(rng.choice([0.5, 0.6, 1.08]))))
-    for wall in walls:
-        x, y = wall.point(wall.length / 2, 0.006)
-        add(WALL, x, y, 0, 0.012, wall.length, 0.1, skirting, wall.inward)
+    shell, walls = _Shell(batch, materials, rng), _walls(length, width)
+    shell.walls(walls, height)
+    shell.floor_and_ceiling(size, style.floors)
 
     keep_clear = np.zeros(shape, bool)
     order = rng.permutation(4)
     door_wall, window_wall = walls[order[0]], walls[order[1]]
     along = float(rng.uniform(0.7, door_wall.length - 0.7))
-    _door(door_wall, along, rng, material, add)
+    shell.door(door_wall, along)
     ex, ey = door_wall.point(along, 0.45)
     x0, x1, y0, y1 = (int(max(0, v / cell)) for v in (ex - 0.45, ex + 0.45, ey - 0.45, ey + 0.45))
     keep_clear[y0 : y1 + 1, x0 : x1 + 1] = True
 
     span = float(min(rng.choice([1.2, 1.6]), window_wall.length - 0.6))
     middle = float(rng.uniform(span / 2 + 0.2, window_wall.length - span / 2 - 0.2))
-    _window(window_wall, middle, span, material, add)
+    shell.window(window_wall, middle, span)
     for index in order[2:]:
         if rng.random() < 0.75:
-            _picture(walls[index], rng, material, add)
+            shell.picture(walls[index])
 
     warm = rng.uniform(0.0, 1.0)
     strength = 0.55 * (length * width) ** 0.5 * rng.uniform(0.9, 1.2)
-    lamp = material(surface((1.0, 0.98, 0.92), emission=1.0))
-    lx, ly = length * rng.uniform(0.35, 0.65), width * rng.uniform(0.35, 0.65)
-    batch.add([Solid("cylinder", (0, 0, 0), (0.4, 0.4, 0.05), lamp)], CEILING, (lx, ly, height - 0.025), 0.0)
-    lights.append(
-        Light(
-            (lx, ly, height - 0.12), (strength, strength * (0.97 - 0.05 * warm), strength * (0.93 - 0.18 * warm)), True
-        )
-    )
-    wx, wy = window_wall.point(middle, 0.3)
+    x, y = length * rng.uniform(0.35, 0.65), width * rng.uniform(0.35, 0.65)
+    glass = shell.material(surface((1.0, 0.98, 0.92), emission=1.0))
+    batch.add([Solid("cylinder", (0.0, 0.0, 0.0), (0.4, 0.4, 0.05), glass)], CEILING, (x, y, height - 0.025), 0.0)
+    colour = (strength, strength * (0.97 - 0.05 * warm), strength * (0.93 - 0.18 * warm))
+    lights.append(Light((x, y, height - 0.12), colour, shadow=True))
     day = strength * rng.uniform(0.25, 0.6)
-    lights.append(Light((wx, wy, 1.5), (day * 0.9, day * 0.97, day * 1.08)))
+    lights.append(Light((*window_wall.point(middle, 0.3), 1.5), (day * 0.9, day * 0.97, day * 1.08)))
     return keep_clear
-
-
-def _door(wall, along, rng, material, add) -> None:
-    """A standard 0.9 m x 2.0 m door leaf with its frame and handle."""
-    leaf = material(
-        surface(named_colour(str(rng.choice(["brown", "white", "gray", "blue", "green"])), rng), "wood", 1.6, 0.15)
-    )
-    frame = material(surface((0.85, 0.84, 0.80)))
-    metal = material(surface((0.3, 0.3, 0.32)))
-    x, y = wall.point(along, 0.015)
-    add(WALL, x, y, 0, 0.03, 0.9, 2.0, leaf, wall.inward)
-    for side in (-1, 1):
-        x, y = wall.point(along + side * 0.49, 0.02)
-        add(WALL, x, y, 0, 0.04, 0.08, 2.08, frame, wall.inward)
-    x, y = wall.point(along, 0.02)
-    add(WALL, x, y, 2.0, 0.04, 0.9, 0.08, frame, wall.inward)
-    x, y = wall.point(along + 0.36, 0.05)
-    add(WALL, x, y, 1.0, 0.05, 0.12, 0.03, metal, wall.inward)
-
-
-def _window(wall, middle, span, material, add) -> None:
-    """A bright pane from 0.9 m to 2.0 m with a frame and a cross bar."""
-    pane = material(Material((0.65, 0.80, 0.98), (0.55, 0.75, 0.95), "plain", 2.0, emission=0.9))
-    frame = material(surface((0.92, 0.92, 0.92)))
-    x, y = wall.point(middle, 0.005)
-    add(WALL, x, y, 0.9, 0.01, span, 1.1, pane, wall.inward)
-    for offset, wide in ((-span / 2, 0.07), (span / 2, 0.07), (0.0, 0.05)):
-        x, y = wall.point(middle + offset, 0.015)
-        add(WALL, x, y, 0.87, 0.03, wide, 1.16, frame, wall.inward)
-    x, y = wall.point(middle, 0.015)
-    for z in (0.87, 1.97):
-        add(WALL, x, y, z, 0.03, span, 0.06, frame, wall.inward)
-
-
-def _picture(wall, rng, material, add) -> None:
-    """A flat framed picture, 1.3 m above the floor."""
-    first, second = (named_colour(str(name), rng) for name in rng.choice(list(COLOURS), 2, replace=False))
-    canvas = material(
-        Material(
-            tuple(np.square(first)),
-            tuple(np.square(second)),
-            str(rng.choice(["mosaic", "dots", "stripes", "brick"])),
-            float(rng.choice([0.5, 0.8])),
-        )
-    )
-    frame = material(surface((0.2, 0.15, 0.1)))
-    w, h = float(rng.choice([0.5, 0.8])), float(rng.choice([0.4, 0.6]))
-    x, y = wall.point(float(rng.uniform(0.6, wall.length - 0.6)), 0.01)
-    add(WALL, x, y, 1.3, 0.02, w + 0.06, h + 0.06, frame, wall.inward)
-    add(WALL, x, y, 1.33, 0.028, w, h, canvas, wall.inward)

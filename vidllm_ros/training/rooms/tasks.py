@@ -1,8 +1,8 @@
 """Questions that the frames of one room sample can answer, with their answers.
 
-A question is asked only when its answer is beyond doubt: what it is about is seen clearly, what is merely glimpsed cannot
-change the answer, comparisons have a margin, and rounded lengths keep away from the edges of their rounding steps. Answers
-are balanced (yes and no, left and right, colours, counts) so that the question alone says little.
+A question is asked only when its answer is beyond doubt: what it is about is seen clearly, what is merely glimpsed
+cannot change the answer, comparisons have a margin, and rounded lengths keep away from the edges of their rounding
+steps. Answers are balanced (yes and no, left and right, colours, counts) so that the question alone says little.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from .phrases import (
     LOCATION_TOKEN,
     NUMBERS,
     PLURALS,
-    QUESTIONS,
     article,
     counted,
     listing,
     metres,
     point_text,
 )
-from .visibility import axis_aligned, box_in_scene, scene_from_world, visibility
+from .referring import View
+from .visibility import axis_aligned
 
 DISTANCE_STEP = 0.5
 SIZE_STEP = 0.25
 _COMPARE_MARGIN = 0.4
 _BEARING_MARGIN = 4.0
 
-#: How often short windows show each class (measured on 300 windows of 4 frames). "Yes" questions prefer rare classes and
-#: "no" questions common ones, so that the class alone does not tell the answer.
+#: How often short windows show each class (measured on 300 windows of 4 frames). "Yes" questions prefer rare classes
+#: and "no" questions common ones, so that the class alone does not tell the answer.
 _SEEN_RATE = {
     "bed": 0.16,
     "sofa": 0.18,
@@ -75,62 +75,8 @@ def rounded(value: float, step: float, margin: float) -> float | None:
     return None if step / 2 - abs(value - nearest) < margin or nearest <= 0 else nearest
 
 
-class Asker:
-    """Draws questions about one sample."""
-
-    def __init__(self, sample: Sample, objects: list[PlacedObject], rng: np.random.Generator) -> None:
-        """Look at the sample once; ``objects`` are its boxes' owners, in the same order."""
-        self.rng = rng
-        self._asked: set[tuple[str, ...]] = set()
-        seen = visibility(sample)
-        to_scene = scene_from_world(sample.T_world_camera)
-        self.boxes = [box_in_scene(box, to_scene) for box in sample.boxes]
-        self.centers = np.array([box.center for box in self.boxes]).reshape(-1, 3)
-        self.labels = [thing.label for thing in objects]
-        self.colours = [thing.colour for thing in objects]
-        self.seen = [int(i) for i in np.flatnonzero(seen.seen)]
-        self.clear = [int(i) for i in np.flatnonzero(seen.centered)]
-        self.noticed = [int(i) for i in np.flatnonzero(seen.seen | seen.glimpsed)]
-        self.doubtful = {self.labels[i] for i in np.flatnonzero(seen.glimpsed)}
-        self.names = {i: name for i in self.seen if (name := self._name(i)) is not None}
-
-    def _name(self, index: int) -> str | None:
-        """Words that mean exactly this object among all that can be noticed, or None."""
-        label, colour = self.labels[index], self.colours[index]
-        same = [i for i in self.noticed if self.labels[i] == label]
-        if label not in COLOURLESS:
-            alone = sum(self.colours[i] == colour for i in same) == 1
-            if alone and (len(same) > 1 or self.rng.random() < 0.4):
-                return f"the {colour} {label}"
-        return f"the {label}" if len(same) == 1 else None
-
-    def _pick(self, options: list[int], weights: list[float] | None = None) -> int | None:
-        if not options:
-            return None
-        if weights is None:
-            return options[self.rng.integers(len(options))]
-        chance = np.asarray(weights) / np.sum(weights)
-        return options[int(self.rng.choice(len(options), p=chance))]
-
-    def _named(self) -> int | None:
-        """A clearly seen object that has a name of its own."""
-        return self._pick([i for i in self.clear if i in self.names])
-
-    def _pair(self) -> tuple[int, int] | None:
-        options = [i for i in self.clear if i in self.names]
-        if len(options) < 2:
-            return None
-        first, second = self.rng.permutation(options)[:2]
-        return int(first), int(second)
-
-    def _ask(self, kind: str, template: str, answer: str, boxes: tuple[int, ...], **words: str) -> TextTask | None:
-        """The task, or None when the same was asked before, in whatever phrasing."""
-        subject = (template, *words.values())
-        if subject in self._asked:
-            return None
-        self._asked.add(subject)
-        choices = QUESTIONS[template]
-        return TextTask(kind, choices[self.rng.integers(len(choices))].format(**words), answer, boxes)
+class Asker(View):
+    """Draws questions about one sample, one kind per method; None when the frames do not allow one."""
 
     def count(self) -> TextTask | None:
         """How many of a class are seen; classes with several are preferred, and one is not always worth asking."""
@@ -141,7 +87,7 @@ class Asker:
             label = absent[self.rng.integers(len(absent))]
         elif present:
             weights = [(0.4, 2.0, 5.0, 8.0)[min(seen.count(name), 4) - 1] for name in present]
-            choice = self._pick(list(range(len(present))), weights)
+            choice = self.pick(list(range(len(present))), weights)
             assert choice is not None
             label = present[choice]
         else:
@@ -149,7 +95,7 @@ class Asker:
         owners = tuple(i for i in self.seen if self.labels[i] == label)
         if len(owners) == 1 and self.rng.random() < 0.6:
             return None
-        return self._ask("count", "count", NUMBERS[len(owners)], owners, things=PLURALS[label])
+        return self.ask("count", "count", NUMBERS[len(owners)], owners, things=PLURALS[label])
 
     def existence(self) -> TextTask | None:
         """Yes or no with equal chance, about a class or about a class and a colour."""
@@ -161,15 +107,15 @@ class Asker:
         if not options:
             return None
         weights = [1 / _SEEN_RATE[name] if yes else 1 / (1 - _SEEN_RATE[name]) for name in options]
-        choice = self._pick(list(range(len(options))), weights)
+        choice = self.pick(list(range(len(options))), weights)
         assert choice is not None
         label = options[choice]
         owners = tuple(i for i in self.seen if yes and self.labels[i] == label)
-        return self._ask("existence", "existence", "yes" if yes else "no", owners, a_thing=article(label))
+        return self.ask("existence", "existence", "yes" if yes else "no", owners, a_thing=article(label))
 
     def _existence_of_colour(self, yes: bool) -> TextTask | None:
         """The class is there in both cases; only the colour decides."""
-        index = self._pick([i for i in self.seen if self.labels[i] not in COLOURLESS])
+        index = self.pick([i for i in self.seen if self.labels[i] not in COLOURLESS])
         if index is None:
             return None
         label, colour = self.labels[index], self.colours[index]
@@ -179,71 +125,71 @@ class Asker:
             if colour in taken:
                 return None
         owners = tuple(i for i in self.seen if yes and (self.labels[i], self.colours[i]) == (label, colour))
-        return self._ask("existence", "existence", "yes" if yes else "no", owners, a_thing=article(f"{colour} {label}"))
+        return self.ask("existence", "existence", "yes" if yes else "no", owners, a_thing=article(f"{colour} {label}"))
 
     def colour(self) -> TextTask | None:
         """The colour of the only object of its class."""
         noticed = [self.labels[i] for i in self.noticed]
         options = [i for i in self.seen if noticed.count(self.labels[i]) == 1 and self.labels[i] not in COLOURLESS]
-        index = self._pick(options)
+        index = self.pick(options)
         if index is None:
             return None
-        return self._ask("colour", "colour", self.colours[index], (index,), thing=self.labels[index])
+        return self.ask("colour", "colour", self.colours[index], (index,), thing=self.labels[index])
 
     def size(self) -> TextTask | None:
         """A height to a quarter of a metre, or which of two things is taller."""
         if self.rng.random() < 0.5:
-            index = self._named()
+            index = self.named()
             if index is None:
                 return None
             height = rounded(float(self.boxes[index].size[2]), SIZE_STEP, 0.04)
             return (
                 None
                 if height is None
-                else self._ask("size", "size_height", metres(height), (index,), it=self.names[index])
+                else self.ask("size", "size_height", metres(height), (index,), it=self.names[index])
             )
-        pair = self._pair()
+        pair = self.pair()
         if pair is None:
             return None
         one, two = (float(self.boxes[i].size[2]) for i in pair)
         if abs(one - two) < 0.15:
             return None
         answer = self.names[pair[0] if one > two else pair[1]]
-        return self._ask("size", "size_taller", answer, pair, one=self.names[pair[0]], two=self.names[pair[1]])
+        return self.ask("size", "size_taller", answer, pair, one=self.names[pair[0]], two=self.names[pair[1]])
 
     def distance(self) -> TextTask | None:
         """From the first camera to an object's centre, or between two centres, to half a metre."""
         if self.rng.random() < 0.6:
-            index = self._named()
+            index = self.named()
             if index is None:
                 return None
             away = rounded(float(np.linalg.norm(self.centers[index])), DISTANCE_STEP, 0.06)
             return (
                 None
                 if away is None
-                else self._ask("distance", "distance_camera", metres(away), (index,), it=self.names[index])
+                else self.ask("distance", "distance_camera", metres(away), (index,), it=self.names[index])
             )
-        pair = self._pair()
+        pair = self.pair()
         if pair is None:
             return None
         apart = rounded(float(np.linalg.norm(self.centers[pair[0]] - self.centers[pair[1]])), DISTANCE_STEP, 0.06)
         if apart is None:
             return None
         names = {"one": self.names[pair[0]], "two": self.names[pair[1]]}
-        return self._ask("distance", "distance_between", metres(apart), pair, **names)
+        return self.ask("distance", "distance_between", metres(apart), pair, **names)
 
     def relation(self) -> TextTask | None:
         """Left or right, nearest, closer."""
         draw = self.rng.integers(4)
         if draw == 0:
-            index = self._named()
+            index = self.named()
             if index is None or abs(self.centers[index][1]) < 0.3:
                 return None
             side = "left" if self.centers[index][1] > 0 else "right"
-            return self._ask("relation", "relation_side", side, (index,), it=self.names[index])
+            return self.ask("relation", "relation_side", side, (index,), it=self.names[index])
         if draw == 1:
             return self._nearest()
-        pair = self._pair()
+        pair = self.pair()
         if pair is None:
             return None
         one, two = self.centers[pair[0]], self.centers[pair[1]]
@@ -253,14 +199,14 @@ class Asker:
             apart, turn = one[1] - two[1], np.arctan2(one[1], one[0]) - np.arctan2(two[1], two[0])
             if min(one[0], two[0]) < 0.3 or abs(apart) < _COMPARE_MARGIN or apart * turn <= 0:
                 return None
-            return self._ask("relation", "relation_left_right", "left" if apart > 0 else "right", pair, **names)
+            return self.ask("relation", "relation_left_right", "left" if apart > 0 else "right", pair, **names)
         near, far = float(np.linalg.norm(one)), float(np.linalg.norm(two))
         if abs(near - far) < _COMPARE_MARGIN:
             return None
-        return self._ask("relation", "relation_closer", names["one" if near < far else "two"], pair, **names)
+        return self.ask("relation", "relation_closer", names["one" if near < far else "two"], pair, **names)
 
     def _nearest(self) -> TextTask | None:
-        index = self._named()
+        index = self.named()
         others = [i for i in self.noticed if i != index]
         if index is None or len(others) < 2:
             return None
@@ -269,21 +215,21 @@ class Asker:
         nearest = others[int(order[0])]
         if away[order[1]] - away[order[0]] < 0.25 or nearest not in self.names or nearest not in self.clear:
             return None
-        return self._ask("relation", "relation_nearest", self.names[nearest], (index, nearest), it=self.names[index])
+        return self.ask("relation", "relation_nearest", self.names[nearest], (index, nearest), it=self.names[index])
 
     def location(self) -> TextTask | None:
         """The direction from the first camera, in words."""
-        index = self._named()
+        index = self.named()
         words = None if index is None else bearing_words(self.centers[index][0], self.centers[index][1])
         return (
             None
             if index is None or words is None
-            else self._ask("location", "location", words, (index,), it=self.names[index])
+            else self.ask("location", "location", words, (index,), it=self.names[index])
         )
 
     def describe_object(self) -> TextTask | None:
         """What is at a point: its colour, class and direction."""
-        index = self._pick(self.clear)
+        index = self.pick(self.clear)
         if index is None:
             return None
         center = self.centers[index]
@@ -293,7 +239,7 @@ class Asker:
             return None
         label = self.labels[index]
         what = article(label if label in COLOURLESS else f"{self.colours[index]} {label}")
-        return self._ask("describe_object", "describe_object", f"{what}, {words}", (index,), point=point_text(center))
+        return self.ask("describe_object", "describe_object", f"{what}, {words}", (index,), point=point_text(center))
 
     def describe_room(self) -> TextTask | None:
         """All that is seen, counted, in alphabetical order."""
@@ -301,26 +247,26 @@ class Asker:
             return None
         seen = [self.labels[i] for i in self.seen]
         parts = [counted(label, seen.count(label)) for label in sorted(set(seen))]
-        return self._ask("describe_room", "describe_room", "a room with " + listing(parts), tuple(self.seen))
+        return self.ask("describe_room", "describe_room", "a room with " + listing(parts), tuple(self.seen))
 
     def coordinates(self) -> TextTask | None:
         """Centre and edge lengths, along the scene frame's axes, of a named object."""
-        index = self._named()
+        index = self.named()
         if index is None:
             return None
         answer = point_text(axis_aligned(self.boxes[index]))
-        return self._ask("coordinates", "coordinates", answer, (index,), it=self.names[index])
+        return self.ask("coordinates", "coordinates", answer, (index,), it=self.names[index])
 
     def locate(self) -> TextTask | None:
         """Boxes of all seen objects that the words fit."""
-        index = self._pick([i for i in self.clear if self.labels[i] not in self.doubtful])
+        index = self.pick([i for i in self.clear if self.labels[i] not in self.doubtful])
         if index is None:
             return None
         label, colour = self.labels[index], self.colours[index]
         by_colour = label not in COLOURLESS and self.rng.random() < 0.5
         fits = [i for i in self.seen if self.labels[i] == label and (not by_colour or self.colours[i] == colour)]
         noun = f"{colour} " * by_colour + (label if len(fits) == 1 else PLURALS[label])
-        return self._ask("locate", "locate", LOCATION_TOKEN, tuple(fits), it=f"the {noun}")
+        return self.ask("locate", "locate", LOCATION_TOKEN, tuple(fits), it=f"the {noun}")
 
 
 KINDS = (

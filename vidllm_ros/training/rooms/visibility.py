@@ -9,16 +9,16 @@ import numpy as np
 from vidllm_ros.model.outputs import Box3D
 from vidllm_ros.training.sample import Sample
 
-#: An object counts as seen when some frame shows at least this share of pixels of it, and as unseen when none shows any.
-#: In between it is only glimpsed: no question may depend on it.
+#: An object counts as seen when it fills at least this share of some frame, and as unseen when no frame shows any of
+#: it. In between it is only glimpsed: no question may depend on it.
 SEEN_SHARE = 0.004
 
 
 def scene_from_world(T_world_camera: np.ndarray) -> np.ndarray:  # noqa: N803
     """T_scene_world [4, 4] from the poses [S, 4, 4] or the first pose [4, 4] of a sample.
 
-    The scene frame has z up, its origin at the first camera's centre, x along that camera's horizontal viewing direction
-    (the way its image's upper edge points, when it looks straight down or up) and y to the left.
+    The scene frame has z up, its origin at the first camera's centre, x along that camera's horizontal viewing
+    direction (the way its picture's top points, when it looks straight down or up) and y to the left.
     """
     first = np.asarray(T_world_camera, np.float64).reshape(-1, 4, 4)[0]
     forward = first[:2, 2]
