@@ -47,8 +47,8 @@ class Window:
 
     Attributes:
         frames: oldest first.
-        shared: how many leading frames were also the last frames of the previous window; 0 when a gap, a clock jump or a
-            reset cut the stream, and then the window cannot be stitched by its frames.
+        shared: how many leading frames were also the last frames of the last placed window; 0 when a gap, a clock jump
+            or a reset cut the stream, and then the window cannot be stitched by its frames.
     """
 
     frames: tuple[Frame, ...]
@@ -70,6 +70,10 @@ class Reconstruction:
         scale: metres per relative unit.
         scale_spread: relative median absolute deviation of the per-image factors.
         semantic_tokens: [S, N, C] T'_lang of each frame, on the model's device.
+        image_to_network: float64 [3, 3], homogeneous pixels of ``Frame.rgb`` to network pixels; its inverse brings
+            ``intrinsics`` back to the input resolution.
+        focal_ratio: estimated over known focal length, the median over the frames; None when none came with a camera
+            matrix.
     """
 
     stamps_ns: tuple[int, ...]
@@ -82,6 +86,13 @@ class Reconstruction:
     scale: float
     scale_spread: float
     semantic_tokens: Tensor
+    image_to_network: np.ndarray = field(default_factory=lambda: np.eye(3))
+    focal_ratio: float | None = None
+
+    @property
+    def image_intrinsics(self) -> np.ndarray:
+        """Camera matrices in pixels of ``Frame.rgb``, float64 [S, 3, 3]."""
+        return np.linalg.inv(self.image_to_network) @ self.intrinsics
 
 
 class ScaleSource(Enum):
@@ -141,7 +152,8 @@ class WindowResult:
         window_id: grows by one per processed window, restarts at 0 after a reset.
         window: the input.
         reconstruction: metric geometry in the window frame.
-        T_map_window: float64 [4, 4]; map is z up (REP 103).
+        T_map_window: float64 [4, 4]; map is z up (REP 103). Of a rejected window: where its first camera was placed by
+            the window before, unchecked.
         status: how it was placed.
         reason: one sentence when ``status`` is REJECTED, else "".
         scale_source: where the metres come from.
@@ -151,6 +163,7 @@ class WindowResult:
         colors: uint8 [P, 3].
         point_confidence: float32 [P] from 0 to 1.
         timings: seconds.
+        warnings: one sentence for each thing that is doubtful about this window: its scale, its motion, the lens.
     """
 
     window_id: int
@@ -166,6 +179,7 @@ class WindowResult:
     colors: np.ndarray
     point_confidence: np.ndarray
     timings: Timings = field(default_factory=Timings)
+    warnings: tuple[str, ...] = ()
 
     @property
     def T_map_camera(self) -> np.ndarray:

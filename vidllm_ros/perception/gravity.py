@@ -1,0 +1,126 @@
+"""Which way is up: from outside, from the floor, or by assuming a level camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import open3d as o3d
+
+from vidllm_ros.perception.cloud import window_cloud
+from vidllm_ros.perception.config import CloudConfig, GravityConfig
+from vidllm_ros.perception.transforms import compose
+from vidllm_ros.perception.types import Reconstruction
+
+CAMERA_UP = np.array([0.0, -1.0, 0.0])  # of an optical frame: y points down
+_PLANES = 4  # how many dominant planes are looked at before giving up
+_RANSAC_ITERATIONS = 500
+_MAX_POINTS = 20_000
+_MIN_POINTS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Gravity:
+    """The upward direction.
+
+    Attributes:
+        up: float64 [3] unit vector in the window frame.
+        source: "tf", "floor" or "assumed level".
+    """
+
+    up: np.ndarray
+    source: str
+
+
+def find_gravity(
+    reconstruction: Reconstruction,
+    gravity: GravityConfig,
+    cloud: CloudConfig,
+    up_camera: np.ndarray | None = None,
+) -> Gravity:
+    """The upward direction in the window frame.
+
+    Args:
+        reconstruction: the window.
+        gravity: limits of a believable floor.
+        cloud: which points to believe.
+        up_camera: [3] upward direction in the first camera's optical frame when something outside (TF) knows it.
+    """
+    if up_camera is not None and np.isfinite(up_camera).all() and np.linalg.norm(up_camera) > 1e-6:
+        return Gravity(np.asarray(up_camera, np.float64) / np.linalg.norm(up_camera), "tf")
+    points = window_cloud(reconstruction, np.eye(4), 1.0, cloud).points.astype(np.float64)
+    floor = _find_floor(points, reconstruction.T_window_camera, gravity)
+    return Gravity(CAMERA_UP, "assumed level") if floor is None else Gravity(floor, "floor")
+
+
+def level_pose(up: np.ndarray) -> np.ndarray:
+    """T_map_window [4, 4] of a window that starts the map, given the upward direction in its frame.
+
+    Map has z up, its origin at the first camera's centre and x along that camera's horizontal viewing direction; of a
+    camera that looks straight down or up, along the upper edge of its image.
+    """
+    z = up / np.linalg.norm(up)
+    forward = _horizontal(np.array([0.0, 0.0, 1.0]), z)
+    if np.linalg.norm(forward) < 1e-3:
+        forward = _horizontal(CAMERA_UP, z)
+    x = forward / np.linalg.norm(forward)
+    return compose(np.stack([x, np.cross(z, x), z]), np.zeros(3))
+
+
+def scene_pose(T_map_camera: np.ndarray) -> np.ndarray:
+    """T_map_scene [4, 4] of the scene frame of a camera [4, 4]: z up, x along its horizontal view, y left."""
+    T_scene_camera = level_pose(T_map_camera[:3, :3].T @ np.array([0.0, 0.0, 1.0]))
+    return compose(T_map_camera[:3, :3] @ T_scene_camera[:3, :3].T, T_map_camera[:3, 3])
+
+
+def _horizontal(direction: np.ndarray, up: np.ndarray) -> np.ndarray:
+    return direction - (direction @ up) * up
+
+
+def _find_floor(points: np.ndarray, cameras: np.ndarray, config: GravityConfig) -> np.ndarray | None:
+    """The upward normal of the floor, or None when no dominant plane passes every check."""
+    prior = (cameras[:, :3, :3] @ CAMERA_UP).mean(axis=0)
+    if len(points) < _MIN_POINTS or np.linalg.norm(prior) < 1e-3:
+        return None
+    prior /= np.linalg.norm(prior)
+    points = points[np.linspace(0, len(points) - 1, min(len(points), _MAX_POINTS)).astype(int)]
+    rest = points
+    for _ in range(_PLANES):
+        if len(rest) < max(_MIN_POINTS, config.min_floor_share * len(points)):
+            return None
+        inliers = _dominant_plane(rest, config.floor_distance)
+        normal, offset = _fit_plane(rest[inliers], prior)
+        if _is_floor(normal, offset, points, cameras, prior, config):
+            return normal
+        rest = np.delete(rest, inliers, axis=0)
+    return None
+
+
+def _dominant_plane(points: np.ndarray, distance: float) -> np.ndarray:
+    """Indices of the points on the plane that RANSAC finds; the same for the same points."""
+    o3d.utility.random.seed(0)
+    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
+    _, inliers = cloud.segment_plane(distance, ransac_n=3, num_iterations=_RANSAC_ITERATIONS)
+    return np.asarray(inliers)
+
+
+def _fit_plane(points: np.ndarray, towards: np.ndarray) -> tuple[np.ndarray, float]:
+    """Least-squares plane ``normal @ x + offset = 0``, its normal turned to the side of ``towards``."""
+    mean = points.mean(axis=0)
+    normal = np.linalg.svd((points - mean).T @ (points - mean))[0][:, 2]
+    normal = normal if normal @ towards >= 0 else -normal
+    return normal, float(-normal @ mean)
+
+
+def _is_floor(
+    normal: np.ndarray, offset: float, points: np.ndarray, cameras: np.ndarray, prior: np.ndarray, config: GravityConfig
+) -> bool:
+    heights = points @ normal + offset
+    share = float((np.abs(heights) <= config.floor_distance).mean())
+    below = float((heights < -2 * config.floor_distance).mean())
+    return bool(
+        normal @ prior >= np.cos(np.radians(config.max_tilt))
+        and share >= config.min_floor_share
+        and below <= config.max_below_share
+        and (cameras[:, :3, 3] @ normal + offset).min() >= config.min_camera_height
+    )

@@ -1,0 +1,124 @@
+"""What is kept of the windows that were placed: voxels, path, and the windows themselves."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from vidllm_ros.perception.cloud import PointCloud, empty_cloud
+from vidllm_ros.perception.config import MapConfig
+from vidllm_ros.perception.stitching import Placement
+from vidllm_ros.perception.transforms import scale_translation
+
+_KEY_BITS = 21  # of each axis in a voxel key: +-1 048 576 voxels, 52 km at 5 cm
+_KEY_OFFSET = 1 << (_KEY_BITS - 1)
+
+
+class VoxelMap:
+    """Coloured points accumulated in voxels; each voxel holds the confidence-weighted mean of what fell into it.
+
+    Bounded: beyond ``max_points`` voxels those seen longest ago leave.
+
+    Args:
+        config: voxel size and cap.
+    """
+
+    def __init__(self, config: MapConfig) -> None:
+        self._config = config
+        self._updates = 0
+        self.clear()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, cloud: PointCloud) -> None:
+        """Adds a cloud in map coordinates."""
+        index = np.floor(cloud.points.astype(np.float64) / self._config.voxel_size)
+        inside = (np.abs(index) < _KEY_OFFSET).all(axis=1)
+        cells = index[inside].astype(np.int64) + _KEY_OFFSET
+        weight = np.maximum(cloud.confidence[inside].astype(np.float64), 1e-3)[:, None]
+        values = np.column_stack([cloud.points[inside], cloud.colors[inside], cloud.confidence[inside]])
+        rows = np.column_stack([weight * values, weight])
+        self._updates += 1
+        self._merge((cells[:, 0] << 2 * _KEY_BITS) | (cells[:, 1] << _KEY_BITS) | cells[:, 2], rows)
+
+    def cloud(self) -> PointCloud:
+        """All voxels as points in map."""
+        if not len(self):
+            return empty_cloud()
+        means = self._sums[:, :7] / self._sums[:, 7:]
+        colors = np.clip(np.rint(means[:, 3:6]), 0, 255).astype(np.uint8)
+        return PointCloud(means[:, :3].astype(np.float32), colors, means[:, 6].astype(np.float32))
+
+    def rescale(self, factor: float) -> None:
+        """Multiplies every coordinate, about the map's origin."""
+        cloud = self.cloud()
+        self.clear()
+        self.add(PointCloud(cloud.points * np.float32(factor), cloud.colors, cloud.confidence))
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._keys = np.zeros(0, np.int64)  # ascending
+        self._sums = np.zeros((0, 8))  # weight * (x, y, z, r, g, b, confidence), weight
+        self._seen = np.zeros(0, np.int64)  # the update that last touched each voxel
+
+    def resize(self, config: MapConfig) -> None:
+        """Takes another voxel size and cap."""
+        changed = config.voxel_size != self._config.voxel_size
+        self._config = config
+        if changed:
+            self.rescale(1.0)
+
+    def _merge(self, keys: np.ndarray, rows: np.ndarray) -> None:
+        fresh, slots = np.unique(keys, return_inverse=True)
+        sums = np.zeros((len(fresh), rows.shape[1]))
+        np.add.at(sums, slots, rows)
+        place = np.searchsorted(self._keys, fresh)
+        known = place < len(self._keys)
+        known[known] = self._keys[place[known]] == fresh[known]
+        self._sums[place[known]] += sums[known]
+        self._seen[place[known]] = self._updates
+        new = ~known
+        self._keys = np.insert(self._keys, place[new], fresh[new])
+        self._sums = np.insert(self._sums, place[new], sums[new], axis=0)
+        self._seen = np.insert(self._seen, place[new], self._updates)
+        if len(self._keys) > self._config.max_points:
+            kept = np.sort(np.argsort(-self._seen, kind="stable")[: self._config.max_points])
+            self._keys, self._sums, self._seen = self._keys[kept], self._sums[kept], self._seen[kept]
+
+
+class CameraPath:
+    """Camera poses in map by time, each frame once; the oldest leave beyond ``max_poses``."""
+
+    def __init__(self, max_poses: int) -> None:
+        self._poses: deque[tuple[int, np.ndarray]] = deque(maxlen=max_poses)
+
+    def __len__(self) -> int:
+        return len(self._poses)
+
+    def add(self, placement: Placement, start: int = 0) -> None:
+        """Adds the poses of a window's frames from index ``start`` on; they replace what it held from then on."""
+        stamps = placement.reconstruction.stamps_ns[start:]
+        while stamps and self._poses and self._poses[-1][0] >= stamps[0]:
+            self._poses.pop()
+        self._poses.extend(zip(stamps, placement.T_map_camera[start:], strict=True))
+
+    def poses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Stamps int64 [K] in nanoseconds and poses float64 [K, 4, 4]."""
+        stamps = np.array([stamp for stamp, _ in self._poses], np.int64)
+        return stamps, np.array([pose for _, pose in self._poses]).reshape(-1, 4, 4)
+
+    def resize(self, max_poses: int) -> None:
+        """Takes another cap."""
+        self._poses = deque(self._poses, maxlen=max_poses)
+
+    def rescale(self, factor: float) -> None:
+        """Multiplies every translation."""
+        scaled = [(stamp, scale_translation(pose, factor)) for stamp, pose in self._poses]
+        self._poses.clear()
+        self._poses.extend(scaled)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._poses.clear()
