@@ -32,10 +32,14 @@ def figure(replay: Replay, true_path: np.ndarray | None, true_boxes: Sequence[Bo
         true_path: [M, 3] metres in map, or None.
         true_boxes: in map.
     """
-    low = images.below_ceiling(replay.points, replay.T_map_camera)
+    points, colors = replay.points, replay.colors
+    if len(points) > MAX_POINTS:
+        chosen = np.random.default_rng(0).choice(len(points), MAX_POINTS, replace=False)
+        points, colors = points[chosen], colors[chosen]
+    low = images.below_ceiling(points, replay.T_map_camera)
     traces = [
-        _cloud(replay.points[low], replay.colors[low], "map"),
-        _cloud(replay.points[~low], replay.colors[~low], "map above the camera", shown=False),
+        _cloud(points[low], colors[low], "map"),
+        _cloud(points[~low], colors[~low], "map above the camera", shown=False),
     ]
     if true_path is not None:
         traces.append(_line(true_path, "true path", images.TRUE_PATH, 4))
@@ -105,9 +109,6 @@ def timing_bars(windows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _cloud(points: np.ndarray, colors: np.ndarray, name: str, shown: bool = True) -> dict[str, Any]:
     if not len(points):
         return {}
-    if len(points) > MAX_POINTS:
-        chosen = np.random.default_rng(0).choice(len(points), MAX_POINTS, replace=False)
-        points, colors = points[chosen], colors[chosen]
     values = colors.astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32)
     return {
         "type": "scatter3d",
