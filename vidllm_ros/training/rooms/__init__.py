@@ -1,5 +1,6 @@
 """Procedural indoor rooms: seeded, furnished, lit, filmed, with exact ground truth and questions."""
 
+from .errors import RoomError
 from .furniture import LABELS
 from .generate import SPLITS, RoomFrame, RoomVideo, room, room_sample, room_video
 from .layout import PlacedObject, Room
@@ -19,6 +20,7 @@ __all__ = [
     "VARIED",
     "PlacedObject",
     "Room",
+    "RoomError",
     "RoomFrame",
     "RoomStyle",
     "RoomVideo",

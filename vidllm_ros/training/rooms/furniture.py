@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .errors import RoomError
 from .materials import COLOURS, Material, named_colour, surface
 from .sketch import Sketch
 from .solids import Solid
@@ -250,12 +251,12 @@ def build_object(
     """The solids of one object in its own frame; its materials are appended to ``materials``.
 
     Raises:
-        ValueError: for a class or colour that does not exist.
+        RoomError: for a class or colour that does not exist.
     """
     if label not in _BUILDERS:
-        raise ValueError(f"furniture class {label!r} is unknown; choose one of {', '.join(LABELS)}")
+        raise RoomError(f"furniture class {label!r} is unknown; choose one of {', '.join(LABELS)}")
     if colour not in COLOURS:
-        raise ValueError(f"colour {colour!r} is unknown; choose one of {', '.join(COLOURS)}")
+        raise RoomError(f"colour {colour!r} is unknown; choose one of {', '.join(COLOURS)}")
     sketch = Sketch(rng, materials, colour, variation)
     _BUILDERS[label](sketch)
     return sketch.solids

@@ -10,6 +10,7 @@ import numpy as np
 from vidllm_ros.training.sample import Sample
 
 from .camera_path import NOMINAL_RATE_HZ, camera_path, intrinsic_matrix
+from .errors import RoomError
 from .layout import Room, build_room
 from .renderer import Renderer
 from .shading import Exposure, develop
@@ -22,18 +23,18 @@ SPLITS = {"train": 1, "val": 2, "test": 3}
 _STREAMS = {"room": 0, "path": 1, "camera": 2, "noise": 3, "tasks": 4}
 
 
-def _rng(split: str, seed: int, stream: str) -> np.random.Generator:
-    """An independent random stream of one room."""
+def random_stream(split: str, seed: int, stream: str) -> np.random.Generator:
+    """An independent random stream of one room: ``room``, ``path``, ``camera``, ``noise`` or ``tasks``."""
     if split not in SPLITS:
-        raise ValueError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
+        raise RoomError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
     if seed < 0:
-        raise ValueError(f"seed {seed} is negative; room seeds start at 0")
+        raise RoomError(f"seed {seed} is negative; room seeds start at 0")
     return np.random.default_rng(np.random.SeedSequence((SPLITS[split], seed), spawn_key=(_STREAMS[stream],)))
 
 
 def room(seed: int, split: str = "train", style: str | RoomStyle = "robot") -> Room:
     """The room of a seed, without any picture of it."""
-    return build_room(_rng(split, seed, "room"), style_named(style))
+    return build_room(random_stream(split, seed, "room"), style_named(style))
 
 
 def _exposure(rng: np.random.Generator, style: RoomStyle) -> Exposure:
@@ -44,9 +45,9 @@ def _exposure(rng: np.random.Generator, style: RoomStyle) -> Exposure:
 
 def _check(frames: int, image_size: tuple[int, int]) -> None:
     if frames < 1:
-        raise ValueError(f"frames is {frames}; at least 1 is needed")
+        raise RoomError(f"frames is {frames}; at least 1 is needed")
     if min(image_size) < 8:
-        raise ValueError(f"image size {image_size} is too small; height and width must be at least 8 pixels")
+        raise RoomError(f"image size {image_size} is too small; height and width must be at least 8 pixels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +86,14 @@ class RoomVideo:
         """See ``room_video``."""
         _check(frames, image_size)
         if not rate_hz > 0:
-            raise ValueError(f"rate_hz is {rate_hz}; it must be positive")
+            raise RoomError(f"rate_hz is {rate_hz}; it must be positive")
         self.style = style_named(style)
         self.seed, self.split, self.image_size, self.rate_hz = seed, split, image_size, rate_hz
         self.room = room(seed, split, self.style)
-        camera = _rng(split, seed, "camera")
+        camera = random_stream(split, seed, "camera")
         self.intrinsics = intrinsic_matrix(image_size, float(camera.uniform(*self.style.horizontal_fov)))
         self._exposure = _exposure(camera, self.style)
-        self.T_world_camera = camera_path(self.room, self.style, frames, _rng(split, seed, "path"), rate_hz)
+        self.T_world_camera = camera_path(self.room, self.style, frames, random_stream(split, seed, "path"), rate_hz)
         self.boxes = tuple(thing.box for thing in self.room.objects)
         self._threads = threads
 
@@ -103,7 +104,7 @@ class RoomVideo:
     def __iter__(self) -> Iterator[RoomFrame]:
         """Render the frames in order."""
         renderer = Renderer(self.room, self.style.shadows, self._threads)
-        noise = _rng(self.split, self.seed, "noise")
+        noise = random_stream(self.split, self.seed, "noise")
         for k, pose in enumerate(self.T_world_camera):
             linear, depth, instances = renderer.render(pose, self.intrinsics, self.image_size)
             stamp = round(k * 1e9 / self.rate_hz)
@@ -160,10 +161,10 @@ def room_sample(
         threads: cores for ray casting.
 
     Raises:
-        ValueError: for an unknown split or style, or a number out of range.
+        RoomError: for an unknown split or style, or a number out of range.
     """
     if stride < 1:
-        raise ValueError(f"stride is {stride}; it must be at least 1")
+        raise RoomError(f"stride is {stride}; it must be at least 1")
     video = RoomVideo(seed, split, (frames - 1) * stride + 1, image_size, rate_hz, style=style, threads=threads)
     video.T_world_camera = video.T_world_camera[::stride]
     shots = list(video)
@@ -180,4 +181,4 @@ def room_sample(
     )
     if tasks < 1:
         return sample
-    return replace(sample, tasks=room_tasks(sample, video.room.objects, _rng(split, seed, "tasks"), tasks))
+    return replace(sample, tasks=room_tasks(sample, video.room.objects, random_stream(split, seed, "tasks"), tasks))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .errors import RoomError
+
 
 @dataclass(frozen=True)
 class RoomStyle:
@@ -64,10 +66,10 @@ def style_named(style: str | RoomStyle) -> RoomStyle:
     """The preset of that name, or the style itself.
 
     Raises:
-        ValueError: when no preset has that name.
+        RoomError: when no preset has that name.
     """
     if isinstance(style, RoomStyle):
         return style
     if style not in STYLES:
-        raise ValueError(f"room style {style!r} is unknown; choose one of {', '.join(STYLES)} or pass a RoomStyle")
+        raise RoomError(f"room style {style!r} is unknown; choose one of {', '.join(STYLES)} or pass a RoomStyle")
     return STYLES[style]

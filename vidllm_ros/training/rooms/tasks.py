@@ -13,6 +13,7 @@ import numpy as np
 
 from vidllm_ros.training.sample import Sample, TextTask
 
+from .errors import RoomError
 from .furniture import LABELS, draw_colour
 from .layout import PlacedObject
 from .phrases import (
@@ -297,11 +298,11 @@ def room_tasks(
         kinds: which kinds to ask.
 
     Raises:
-        ValueError: for a kind that does not exist.
+        RoomError: for a kind that does not exist.
     """
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown:
-        raise ValueError(f"task kinds {unknown} are unknown; choose from {', '.join(KINDS)}")
+        raise RoomError(f"task kinds {unknown} are unknown; choose from {', '.join(KINDS)}")
     asker = Asker(sample, objects, rng)
     draw: dict[str, Callable[[], TextTask | None]] = {kind: getattr(asker, kind) for kind in kinds}
     found: list[TextTask] = []
