@@ -6,12 +6,12 @@ from bag_maker import RAW_IMAGE, TYPES, frames, header, write_bag
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation import messages, truth
+from vidllm_ros.evaluation import truth
 from vidllm_ros.evaluation.bags import TF_MESSAGE, Bag
 from vidllm_ros.evaluation.errors import BagError, EvaluationError
 from vidllm_ros.evaluation.folders import FrameFolder
-from vidllm_ros.evaluation.trajectory_files import write_tum
 from vidllm_ros.evaluation.transforms import TransformTree
+from vidllm_ros.perception.save import save_trajectory
 
 SECOND = 10**9
 
@@ -87,7 +87,7 @@ def test_depth_topics_of_a_bag(tmp_path):
 def test_files_beside_a_bag_win_over_tf(tmp_path):
     beside = tmp_path / "ground_truth"
     beside.mkdir()
-    write_tum(beside / "trajectory.tum", np.array([1, 2]), np.tile(np.eye(4), (2, 1, 1)))
+    save_trajectory(beside / "trajectory.tum", np.array([1, 2]), np.tile(np.eye(4), (2, 1, 1)))
     (beside / "boxes.json").write_text(
         json.dumps([{"label": "chair", "center": [1, 2, 3], "size": [1, 1, 1], "yaw": 0.5}])
     )
@@ -120,7 +120,7 @@ def test_a_folder_reads_like_a_bag(tmp_path):
         read = list(clip.frames())
         assert [f.stamp_ns for f in read] == [100 * SECOND + i * SECOND // 4 for i in range(4)]
         image = clip.decode(read[2].image, clip.image_topic)
-        assert (messages.color_image(image) == 20).all() and image.format == "png"
+        assert image.data.tobytes() == (path / "rgb" / "2.png").read_bytes() and image.format == "png"
         np.testing.assert_array_equal(
             clip.decode(read[0].camera_info, clip.camera_info_topic).k, [5, 0, 4, 0, 6, 3, 0, 0, 1]
         )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.evaluation.bags import stamp_ns
@@ -14,7 +12,6 @@ from vidllm_ros.evaluation.errors import EvaluationError
 from vidllm_ros.model.outputs import Box3D
 
 _POINT_FIELD = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}  # sensor_msgs/PointField
-_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 _DEPTH = {"32FC1": ("f4", 1.0), "16UC1": ("u2", 0.001)}  # type, metres per unit (REP 118)
 
 
@@ -60,24 +57,6 @@ def cloud(message: Any) -> tuple[np.ndarray, np.ndarray]:
         colors = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=1).astype(np.uint8)
     finite = np.isfinite(points).all(axis=1)
     return points[finite], colors[finite]
-
-
-def color_image(message: Any) -> np.ndarray:
-    """``sensor_msgs/Image`` or ``CompressedImage`` as RGB uint8 [H, W, 3]."""
-    if hasattr(message, "format"):
-        try:
-            return np.asarray(Image.open(io.BytesIO(bytes(message.data))).convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
-            raise EvaluationError(f"a compressed image ({message.format!r}) cannot be decoded: {error}") from error
-    if message.encoding not in _CHANNELS:
-        raise EvaluationError(
-            f"image encoding {message.encoding!r} cannot be shown: use one of {', '.join(_CHANNELS)}."
-        )
-    channels = _CHANNELS[message.encoding]
-    image = _rows(message, np.dtype("u1"), channels).reshape(message.height, message.width, channels)
-    if channels == 1:
-        return np.repeat(image, 3, axis=2)
-    return np.ascontiguousarray(image[..., :3] if message.encoding.startswith("rgb") else image[..., 2::-1])
 
 
 def depth_image(message: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""TUM trajectory files: ``stamp tx ty tz qx qy qz qw``, seconds and metres, camera-to-world, quaternion scalar last."""
+"""Reads TUM trajectory files: ``stamp tx ty tz qx qy qz qw``, seconds and metres, camera-to-world, scalar last."""
 
 from __future__ import annotations
 
@@ -47,19 +47,3 @@ def read_tum(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         T_world_camera[:, :3, :3] = Rotation.from_quat(table[:, 3:]).as_matrix()
         T_world_camera[:, :3, 3] = table[:, :3]
     return np.array(stamps, dtype=np.int64), T_world_camera
-
-
-def write_tum(path: str | Path, stamps_ns: np.ndarray, T_world_camera: np.ndarray) -> None:
-    """Write a trajectory.
-
-    Args:
-        path: the file.
-        stamps_ns: integer nanoseconds [K].
-        T_world_camera: [K, 4, 4] metres.
-    """
-    lines = ["# timestamp tx ty tz qx qy qz qw"]
-    for stamp, pose in zip(stamps_ns, T_world_camera, strict=True):
-        seconds, nanoseconds = divmod(int(stamp), 1_000_000_000)
-        numbers = [*pose[:3, 3], *Rotation.from_matrix(pose[:3, :3]).as_quat()]
-        lines.append(f"{seconds}.{nanoseconds:09d} " + " ".join(f"{number:.9g}" for number in numbers))
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
