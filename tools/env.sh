@@ -21,8 +21,6 @@ if [ -n "$VIDLLM_ROS_PREFIX" ]; then
   case $- in *u*) _vidllm_nounset=1; set +u ;; *) _vidllm_nounset= ;; esac
   source "$VIDLLM_ROS_PREFIX/setup.bash"
   [ -z "$_vidllm_nounset" ] || set -u
-  # launch_testing registers itself as a plugin that current pytest refuses.
-  export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTEST_PLUGINS=pytest_timeout,_hypothesis_pytestplugin
 fi
 
 if [ -d "$_vidllm_root/.venv" ]; then
@@ -48,6 +46,9 @@ if [ -f "$_vidllm_root/install/local_setup.bash" ]; then
   [ -z "$_vidllm_nounset" ] || set -u
   _vidllm_prepend PATH "$_vidllm_root/scripts"
 fi
+
+# Packages around us register pytest plugins that current pytest refuses (launch_testing) or warns about.
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTEST_PLUGINS=pytest_timeout,_hypothesis_pytestplugin
 
 # Fast DDS loses best-effort images larger than its default shared-memory segment of 512 KiB. A profile of the user's
 # own wins. The second name is the one Humble reads.

@@ -1,7 +1,7 @@
 """Point the exported CMake files of the ROS wheels at this machine's Python and NumPy headers.
 
 About twenty of them name the include folders of the machine the wheels were built on, and CMake refuses a target whose
-include folder does not exist. Run with the interpreter of the environment the wheels are in; running it again is harmless.
+include folder does not exist. Run with the interpreter of the environment the wheels are in; a second run is harmless.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ fi
 echo "Installing Python packages into .venv (a few minutes the first time)"
 arguments=()
 for file in "${requirements[@]}"; do arguments+=(-r "$file"); done
-"${pip[@]}" install --progress-bar off "${from[@]}" "${arguments[@]}" | { grep -v '^Requirement already satisfied' || true; }
+"${pip[@]}" install --progress-bar off "${from[@]}" "${arguments[@]}" | { grep -vE '^(Requirement already satisfied|Ignoring )' || true; }
 rm -rf .venv/wheels
 
 if [ -z "$VIDLLM_ROS_PREFIX" ]; then
@@ -82,6 +82,10 @@ if [ -z "$VIDLLM_ROS_PREFIX" ]; then
   touch .venv/local_setup.sh .venv/local_setup.bash
   source tools/env.sh
   for package in "${stand_ins[@]}"; do
+    # Installed again only when changed: newer headers would rebuild everything that includes them.
+    key_of_package="$(cat "tools/$package/"{package.xml,CMakeLists.txt,msg/*} | sha256sum)"
+    stamp_of_package=".venv/.vidllm-$package"
+    [ "$(cat "$stamp_of_package" 2>/dev/null)" != "$key_of_package" ] || continue
     echo "Building the stand-in for $package"
     build=".venv/stand_ins/$package"
     rm -rf "$build"
@@ -97,6 +101,7 @@ if [ -z "$VIDLLM_ROS_PREFIX" ]; then
       exit 1
     fi
     rm -rf "$build"
+    echo "$key_of_package" >"$stamp_of_package"
   done
 fi
 echo "$key" >"$stamp"
