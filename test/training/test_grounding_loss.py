@@ -9,7 +9,7 @@ import torch
 
 from vidllm_ros.model.boxes import box_iou
 from vidllm_ros.model.grounding import GroundingOutput
-from vidllm_ros.training.box_loss import box_diou, box_l1, quarter_turned, yaw_error
+from vidllm_ros.training.box_loss import box_diou, box_l1, long_side_first, quarter_turned, yaw_error
 from vidllm_ros.training.grounding_loss import GroundingWeights, assign, calibration, grounding_loss, info_nce
 
 
@@ -46,16 +46,30 @@ def test_diou_pulls_a_box_from_afar():
     assert box_diou(target, target) == 1
 
 
-def test_yaw_error_has_a_period_of_half_a_turn():
+def directions(boxes: torch.Tensor) -> torch.Tensor:
+    return torch.stack([(2 * boxes[..., 6]).sin(), (2 * boxes[..., 6]).cos()], dim=-1)
+
+
+def test_yaw_error_has_a_period_of_half_a_turn_and_no_flat_spot():
     target = random_boxes(1)
     for turn, expected in ((0, 0), (math.pi, 0), (math.pi / 2, 1), (-math.pi / 4, 0.5)):
         turned = target + torch.tensor([0, 0, 0, 0, 0, 0, turn])
-        assert float(yaw_error(turned, target)) == pytest.approx(expected, abs=1e-6)
+        assert float(yaw_error(directions(turned), target)) == pytest.approx(expected, abs=1e-6)
+    opposite = -directions(target).requires_grad_()
+    (gradient,) = torch.autograd.grad(yaw_error(opposite, target).sum(), opposite)
+    torch.testing.assert_close(gradient, -directions(target))
 
 
 def test_a_quarter_turned_box_is_the_same_box():
     for box in random_boxes(10):
         assert box_iou(box.numpy(), quarter_turned(box).numpy()) == pytest.approx(1)
+
+
+def test_long_side_first_keeps_the_box():
+    boxes = random_boxes(10, 9)
+    written = long_side_first(boxes)
+    assert (written[:, 3] >= written[:, 4]).all() and not torch.equal(written, boxes)
+    assert all(box_iou(a.numpy(), b.numpy()) == pytest.approx(1) for a, b in zip(boxes, written, strict=True))
 
 
 def test_l1_is_the_mean_of_six():
@@ -81,47 +95,80 @@ def test_calibration_is_binary_cross_entropy_of_the_score():
     assert float(calibration(logits, none, torch.tensor([[True, False]]))) == pytest.approx(expected, abs=1e-6)
 
 
+def output_for(boxes: torch.Tensor, logits: torch.Tensor, none: float = 0.0) -> GroundingOutput:
+    """One layer, one phrase; queries sit at the centres of their boxes."""
+    angles = directions(boxes)[None, None]
+    return GroundingOutput(
+        boxes[:, :3], boxes[None, None], angles, logits[None, None], torch.full((1, 1), none).double()
+    )
+
+
 def test_assignment_is_the_cheapest_of_all():
     weights = GroundingWeights(seeds_inside=False)
     boxes, targets, margins = random_boxes(5, 2), random_boxes(3, 3), torch.randn(5).double()
-    queries, objects = assign(boxes, margins, boxes[:, :3], targets, weights)
+    owners = assign(output_for(boxes, margins), targets, [3], weights)[0, 0].tolist()
 
     def cost(query: int, target: int) -> float:
         def written(one: torch.Tensor) -> float:
             shape = weights.l1 * box_l1(boxes[query], one) + weights.diou * (1 - box_diou(boxes[query], one))
-            return float(shape + weights.yaw * yaw_error(boxes[query], one))
+            return float(shape + weights.yaw * yaw_error(directions(boxes[query]), one))
 
-        both = (written(targets[target]), written(quarter_turned(targets[target])))
-        return min(both) - weights.match / (1 + math.exp(-float(margins[query])))
+        first = long_side_first(targets[target])
+        square = first[4] >= 0.8 * first[3]
+        shape = min(written(first), written(quarter_turned(first))) if square else written(first)
+        return shape - weights.match / (1 + math.exp(-float(margins[query])))
 
     choices = itertools.permutations(range(5), 3)
     best = min(choices, key=lambda chosen: sum(cost(q, t) for t, q in enumerate(chosen)))
-    assert dict(zip(objects.tolist(), queries.tolist(), strict=True)) == dict(enumerate(best))
+    assert owners == [best.index(query) if query in best else -1 for query in range(5)]
+
+
+def test_each_phrase_and_layer_is_assigned_by_itself():
+    layers, counts = 2, [1, 0, 2]
+    boxes = torch.stack([torch.stack([random_boxes(6, 10 * layer + p) for p in range(3)]) for layer in range(layers)])
+    logits, none = torch.randn(layers, 3, 6).double(), torch.randn(layers, 3).double()
+    seeds, targets = random_boxes(6, 40)[:, :3], random_boxes(3, 41)
+    output = GroundingOutput(seeds, boxes, directions(boxes), logits, none)
+    owners = assign(output, targets, counts, GroundingWeights())
+    assert (owners[:, 1] == -1).all()
+    for layer in range(layers):
+        for row, offset, own in ((0, 0, targets[:1]), (2, 1, targets[1:])):
+            one = GroundingOutput(
+                seeds,
+                boxes[layer : layer + 1, row : row + 1],
+                output.directions[layer : layer + 1, row : row + 1],
+                logits[layer : layer + 1, row : row + 1],
+                none[layer : layer + 1, row : row + 1],
+            )
+            alone = assign(one, own, [len(own)], GroundingWeights())[0, 0]
+            assert owners[layer, row].tolist() == [k + offset if k >= 0 else -1 for k in alone.tolist()]
 
 
 def test_seeds_inside_a_target_are_positives_of_the_smallest():
     table, lamp = [0.0, 0, 0, 2, 2, 2, 0], [0.5, 0.5, 0.5, 0.4, 0.4, 0.4, 0]
     targets = torch.tensor([table, lamp])
     seeds = torch.tensor([[0.5, 0.5, 0.5], [0.45, 0.5, 0.5], [-0.5, 0, 0], [0, -0.5, 0], [9, 9, 9]])
-    boxes = torch.cat([seeds, torch.full((5, 3), 0.5), torch.zeros(5, 1)], dim=1)
-    queries, objects = assign(boxes, torch.zeros(5), seeds, targets, GroundingWeights())
-    assert dict(zip(queries.tolist(), objects.tolist(), strict=True)) == {0: 1, 1: 1, 2: 0, 3: 0}
+    output = output_for(torch.cat([seeds, torch.full((5, 3), 0.5), torch.zeros(5, 1)], dim=1), torch.zeros(5))
+    assert assign(output, targets, [2], GroundingWeights())[0, 0].tolist() == [1, 1, 0, 0, -1]
     # Where no seed is inside, the assignment still finds one.
     far = targets + torch.tensor([20.0, 0, 0, 0, 0, 0, 0])
-    assert sorted(assign(boxes, torch.zeros(5), seeds, far, GroundingWeights())[1].tolist()) == [0, 1]
+    assert sorted(assign(output, far, [2], GroundingWeights())[0, 0].tolist()) == [-1, -1, -1, 0, 1]
 
 
-def output_for(boxes: torch.Tensor, logits: torch.Tensor, none: float) -> GroundingOutput:
-    return GroundingOutput(boxes[:, :3], boxes[None, None], logits[None, None], torch.full((1, 1), none).double())
-
-
-def test_a_perfect_prediction_costs_nothing_in_either_writing():
+def test_a_perfect_prediction_costs_nothing():
     targets = random_boxes(2, 4)
     far = random_boxes(1, 5) + torch.tensor([30.0, 0, 0, 0, 0, 0, 0])
-    for written in (targets, quarter_turned(targets)):
-        output = output_for(torch.cat([written, far]), torch.tensor([60.0, 60, -60]).double(), 0.0)
-        result = grounding_loss(output, [targets])
+    for given in (targets, quarter_turned(targets)):
+        output = output_for(torch.cat([long_side_first(targets), far]), torch.tensor([60.0, 60, -60]).double(), 0.0)
+        result = grounding_loss(output, [given])
         assert max(result.terms.values()) < 1e-6 and float(result.loss) < 1e-5
+
+
+def test_only_a_nearly_square_box_may_be_written_either_way():
+    for width, free in ((0.9, True), (0.5, False)):
+        target = torch.tensor([[0.0, 0, 0, 1, width, 1, 0.3]]).double()
+        output = output_for(quarter_turned(target), torch.tensor([60.0]).double(), 0.0)
+        assert (float(grounding_loss(output, [target]).loss) < 1e-5) == free
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():
@@ -137,7 +184,7 @@ def test_an_absent_object_trains_the_zero_target_only():
     boxes = random_boxes(3, 8).requires_grad_()
     logits = torch.tensor([1.0, 0, -1]).double().requires_grad_()
     none = torch.zeros(1, 1).double().requires_grad_()
-    output = GroundingOutput(boxes[:, :3], boxes[None, None], logits[None, None], none)
+    output = GroundingOutput(boxes[:, :3], boxes[None, None], directions(boxes)[None, None], logits[None, None], none)
     result = grounding_loss(output, [torch.zeros(0, 7)])
     result.loss.backward()
     assert result.terms["l1"] == 0 and not boxes.grad.any()
@@ -145,7 +192,7 @@ def test_an_absent_object_trains_the_zero_target_only():
 
 
 def test_no_phrases_cost_nothing_and_a_mismatch_is_named():
-    empty = GroundingOutput(torch.zeros(3, 3), torch.zeros(1, 0, 3, 7), torch.zeros(1, 0, 3), torch.zeros(1, 0))
+    empty = GroundingOutput(*(torch.zeros(shape) for shape in ((3, 3), (1, 0, 3, 7), (1, 0, 3, 2), (1, 0, 3), (1, 0))))
     assert float(grounding_loss(empty, []).loss) == 0
     with pytest.raises(ValueError, match="1 target sets for 0 phrases"):
         grounding_loss(empty, [torch.zeros(0, 7)])

@@ -67,13 +67,15 @@ class GroundingOutput:
 
     Attributes:
         query_positions: [Q, 3] metres in the scene frame.
-        boxes: [L, P, Q, 7] box vectors (see ``boxes``) in the scene frame.
+        boxes: [L, P, Q, 7] box vectors (see ``boxes``) in the scene frame, written with the long side first.
+        directions: [L, P, Q, 2] sine and cosine of twice the yaw, of any length: what the yaw is learned on.
         logits: [L, P, Q] cosine similarity of query and ``<LOC>`` over the temperature.
         none_logits: [L, P] the same for the learned zero-target vector: "no such object".
     """
 
     query_positions: Tensor
     boxes: Tensor
+    directions: Tensor
     logits: Tensor
     none_logits: Tensor
 
@@ -132,14 +134,16 @@ class GroundingDecoder(nn.Module):
         loc = self.loc_in(self._cast(states))
         # Zero content plus the embedded coordinate: before the first layer a query knows only where it is.
         queries = self.position(seeds).unsqueeze(0).expand(len(states), -1, -1)
-        boxes, logits, none_logits = [], [], []
+        raw, logits, none_logits = [], [], []
         for layer, head in zip(self.layers, self.box_heads, strict=True):
             queries, loc = layer(queries, loc, tokens, offsets, nearest, distances)
-            boxes.append(self._boxes(head(queries), seeds))
+            raw.append(head(queries))
             target = self.loc_match(loc)
             logits.append(self._similarity(self.query_match(queries), target.unsqueeze(1)))
             none_logits.append(self._similarity(self.zero_target, target))
-        return GroundingOutput(seeds, torch.stack(boxes), torch.stack(logits), torch.stack(none_logits))
+        stacked = torch.stack(raw)
+        boxes, directions = self._boxes(stacked, seeds), stacked[..., 6:]
+        return GroundingOutput(seeds, boxes, directions, torch.stack(logits), torch.stack(none_logits))
 
     def score_proposals(self, boxes: Tensor, scene: SceneTokens, states: Tensor) -> Tensor:
         """Scores given boxes, the protocol of ScanRefer and Multi3DRefer evaluations with instance proposals.

@@ -48,7 +48,8 @@ class NeighbourAttention(nn.Module):
     def __init__(self, dim: int, heads: int, neighbours: int, frequencies: int) -> None:
         super().__init__()
         self.heads, self.neighbours = heads, neighbours
-        self.relative = PositionEncoding(dim, dim, frequencies, period=4.0)
+        # Runs for every pair of query and neighbour, so its hidden width is what the layer's time depends on.
+        self.relative = PositionEncoding(2 * dim, max(dim // 2, 1), frequencies, period=4.0)
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
@@ -67,7 +68,7 @@ class NeighbourAttention(nn.Module):
         """
         index = nearest[:, : self.neighbours]
         relative = offsets.gather(1, index.unsqueeze(-1).expand(-1, -1, 3))
-        keys, values = self.key_value(tokens[index] + self.relative(relative)).chunk(2, dim=-1)
+        keys, values = (self.key_value(tokens)[index] + self.relative(relative)).chunk(2, dim=-1)
         split = (self.heads, queries.shape[-1] // self.heads)
         query = self.query(queries).unflatten(-1, split)
         keys, values = keys.unflatten(-1, split), values.unflatten(-1, split)

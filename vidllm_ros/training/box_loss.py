@@ -36,9 +36,20 @@ def box_diou(boxes: Tensor, targets: Tensor) -> Tensor:
     return shared / union.clamp(min=1e-9) - distance
 
 
-def yaw_error(boxes: Tensor, targets: Tensor) -> Tensor:
-    """(1 - cos 2 (yaw - yaw*)) / 2, [...]: 0 for equal directions, 1 for perpendicular ones."""
-    return (1 - torch.cos(2 * (boxes[..., 6] - targets[..., 6]))) / 2
+def yaw_error(directions: Tensor, targets: Tensor) -> Tensor:
+    """Squared error of a direction vector, quartered: 0 for equal directions, 1 for perpendicular ones of unit length.
+
+    Unlike an error of the angle, it has no flat spot where the prediction points the opposite way.
+
+    Args:
+        directions: [..., 2] sine and cosine of twice the yaw, of any length.
+        targets: [..., 7] box vectors, of a shape that broadcasts.
+
+    Returns:
+        [...]
+    """
+    twice = 2 * targets[..., 6]
+    return (directions - torch.stack([twice.sin(), twice.cos()], dim=-1)).square().sum(dim=-1) / 4
 
 
 def box_l1(boxes: Tensor, targets: Tensor) -> Tensor:
@@ -49,3 +60,8 @@ def box_l1(boxes: Tensor, targets: Tensor) -> Tensor:
 def quarter_turned(boxes: Tensor) -> Tensor:
     """The same boxes written with the yaw a quarter turn on and the two ground sizes swapped."""
     return torch.cat([boxes[..., [0, 1, 2, 4, 3, 5]], boxes[..., 6:] + math.pi / 2], dim=-1)
+
+
+def long_side_first(boxes: Tensor) -> Tensor:
+    """The same boxes written so that dx >= dy."""
+    return torch.where(boxes[..., 3:4] >= boxes[..., 4:5], boxes, quarter_turned(boxes))

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from vidllm_ros.model.boxes import points_inside
 from vidllm_ros.model.grounding import GroundingOutput
-from vidllm_ros.training.box_loss import box_diou, box_l1, quarter_turned, yaw_error
+from vidllm_ros.training.box_loss import box_diou, box_l1, long_side_first, quarter_turned, yaw_error
+
+_NEARLY_SQUARE = 0.8  # short over long side
 
 
 @dataclass(frozen=True)
@@ -70,60 +72,53 @@ def grounding_loss(
     phrases = output.none_logits.shape[1]
     if len(targets) != phrases:
         raise ValueError(f"{len(targets)} target sets for {phrases} phrases; give one, perhaps empty, to each")
-    names = ("l1", "diou", "yaw", "match", "calibration")
     if phrases == 0:
+        names = ("l1", "diou", "yaw", "match", "calibration")
         return GroundingLoss(output.boxes.sum(), dict.fromkeys(names, 0.0))
-    terms: dict[str, list[Tensor]] = {name: [] for name in names}
-    for boxes, logits, none_logits in zip(output.boxes, output.logits, output.none_logits, strict=True):
-        matched, wanted = [], []
-        positives = torch.zeros_like(logits, dtype=torch.bool)
-        for phrase, target in enumerate(targets):
-            margins = logits[phrase] - none_logits[phrase]
-            queries, objects = assign(boxes[phrase], margins, output.query_positions, target, weights)
-            positives[phrase, queries] = True
-            matched.append(boxes[phrase, queries])
-            wanted.append(target.to(boxes)[objects])
-        for name, term in _box_terms(torch.cat(matched), torch.cat(wanted), weights).items():
-            terms[name].append(term)
-        terms["match"].append(info_nce(logits, none_logits, positives).mean())
-        terms["calibration"].append(calibration(logits, none_logits, positives))
-    means = {name: torch.stack(values).mean() for name, values in terms.items()}
-    total = torch.stack([getattr(weights, name) * value for name, value in means.items()]).sum()
-    return GroundingLoss(total, {name: float(value.detach()) for name, value in means.items()})
+    wanted = torch.cat([target.to(output.boxes) for target in targets])
+    owners = assign(output, wanted, [len(target) for target in targets], weights)
+    positives = owners >= 0
+    terms = _box_terms(output.boxes[positives], output.directions[positives], wanted[owners[positives]], weights)
+    rows = (output.logits.flatten(0, 1), output.none_logits.flatten(), positives.flatten(0, 1))
+    terms |= {"match": info_nce(*rows).mean(), "calibration": calibration(*rows)}
+    total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
+    return GroundingLoss(total, {name: float(value.detach()) for name, value in terms.items()})
 
 
 @torch.no_grad()
-def assign(
-    boxes: Tensor, margins: Tensor, seeds: Tensor, targets: Tensor, weights: GroundingWeights
-) -> tuple[Tensor, Tensor]:
+def assign(output: GroundingOutput, targets: Tensor, counts: Sequence[int], weights: GroundingWeights) -> Tensor:
     """Which query answers for which target: the cheapest one-to-one assignment, then seeds inside a target.
 
     Args:
-        boxes: [Q, 7] predicted.
-        margins: [Q] matching logits above "no such object".
-        seeds: [Q, 3] query positions.
-        targets: [G, 7].
+        output: of the decoder: L layers, P phrases, Q queries.
+        targets: [G, 7] of all phrases, one phrase after the other.
+        counts: how many belong to each phrase.
         weights: the cost uses the weights of the loss.
 
     Returns:
-        Indices of queries and of their targets, each query at most once.
+        [L, P, Q] indices into ``targets``, -1 where a query answers for none.
     """
-    targets = targets.to(boxes)
-    if len(targets) == 0 or len(boxes) == 0:
-        empty = torch.zeros(0, dtype=torch.long, device=boxes.device)
-        return empty, empty
-    cost = _cheaper_writing(boxes.unsqueeze(1), targets.unsqueeze(0), weights)[0]
-    cost = cost - weights.match * margins.sigmoid().unsqueeze(1)
-    rows, columns = linear_sum_assignment(cost.float().cpu().numpy())
-    owner = torch.full((len(boxes),), -1, device=boxes.device)
+    owners = torch.full(output.logits.shape, -1, device=targets.device)
+    if len(targets) == 0 or owners.numel() == 0:
+        return owners
+    phrase = torch.repeat_interleave(torch.tensor(counts, device=targets.device))
+    scores = (output.logits - output.none_logits.unsqueeze(-1)).sigmoid()
+    boxes, directions = output.boxes[:, phrase], output.directions[:, phrase]
+    costs = _as_written(boxes, directions, targets.unsqueeze(1), weights)[0] - weights.match * scores[:, phrase]
+    ends = torch.tensor(counts).cumsum(0).tolist()
     if weights.seeds_inside:
-        inside = points_inside(seeds, targets)
+        inside = points_inside(output.query_positions, targets)
         # A seed within several targets belongs to the smallest: the lamp, not the table that it stands on.
-        volume = targets[:, 3:6].prod(dim=-1, keepdim=True).masked_fill(~inside, torch.inf)
-        owner = volume.argmin(dim=0).masked_fill(~inside.any(dim=0), -1)
-    owner[torch.as_tensor(rows, device=boxes.device)] = torch.as_tensor(columns, device=boxes.device)
-    queries = (owner >= 0).nonzero().squeeze(1)
-    return queries, owner[queries]
+        volumes = targets[:, 3:6].prod(dim=-1, keepdim=True).where(inside, torch.inf)
+        for row, (count, end) in enumerate(zip(counts, ends, strict=True)):
+            if count:
+                smallest, index = volumes[end - count : end].min(dim=0)
+                owners[:, row] = (index + end - count).where(smallest.isfinite(), -1)
+    for layer, costs_of_layer in enumerate(costs.float().cpu().numpy()):
+        for row, (count, end) in enumerate(zip(counts, ends, strict=True)):
+            objects, queries = linear_sum_assignment(costs_of_layer[end - count : end])
+            owners[layer, row, queries] = torch.as_tensor(objects + end - count, device=owners.device)
+    return owners
 
 
 def info_nce(logits: Tensor, none_logits: Tensor, positives: Tensor) -> Tensor:
@@ -150,26 +145,32 @@ def calibration(logits: Tensor, none_logits: Tensor, positives: Tensor) -> Tenso
     return torch.nn.functional.binary_cross_entropy_with_logits(margins, positives.to(margins.dtype))
 
 
-def _box_terms(boxes: Tensor, targets: Tensor, weights: GroundingWeights) -> dict[str, Tensor]:
+def _box_terms(boxes: Tensor, directions: Tensor, targets: Tensor, weights: GroundingWeights) -> dict[str, Tensor]:
     if len(boxes) == 0:
-        nothing = boxes.sum() * 0
+        nothing = boxes.sum() + directions.sum()
         return {"l1": nothing, "diou": nothing, "yaw": nothing}
-    written = _cheaper_writing(boxes, targets, weights)[1]
+    written = _as_written(boxes, directions, targets, weights)[1]
     return {
         "l1": box_l1(boxes, written).mean(),
         "diou": (1 - box_diou(boxes, written)).mean(),
-        "yaw": yaw_error(boxes, written).mean(),
+        "yaw": yaw_error(directions, written).mean(),
     }
 
 
-def _cheaper_writing(boxes: Tensor, targets: Tensor, weights: GroundingWeights) -> tuple[Tensor, Tensor]:
-    """Costs [...] and targets [..., 7], each target written whichever of two ways is nearer to the prediction."""
-    writings = torch.stack(torch.broadcast_tensors(targets, quarter_turned(targets)))
+@torch.no_grad()
+def _as_written(boxes: Tensor, directions: Tensor, targets: Tensor, weights: GroundingWeights) -> tuple[Tensor, Tensor]:
+    """Costs [...] and targets [..., 7], each target written as the network should have written it.
+
+    A box can be written in two ways, a quarter turn apart. The long side comes first, so that all queries learn one
+    convention; for a nearly square box, whose direction then rests on millimetres, either way is right.
+    """
+    first = long_side_first(targets).expand_as(boxes)
+    writings = torch.stack([first, quarter_turned(first)])
     costs = (
         weights.l1 * box_l1(boxes, writings)
         + weights.diou * (1 - box_diou(boxes, writings))
-        + weights.yaw * yaw_error(boxes, writings)
+        + weights.yaw * yaw_error(directions, writings)
     )
-    cost, choice = costs.min(dim=0)
-    turned = choice.unsqueeze(-1) == 1
-    return cost, torch.where(turned, writings[1], writings[0])
+    elongated = first[..., 4] < _NEARLY_SQUARE * first[..., 3]
+    turned = (costs[1] < costs[0]) & ~elongated
+    return torch.where(turned, costs[1], costs[0]), torch.where(turned.unsqueeze(-1), writings[1], writings[0])
