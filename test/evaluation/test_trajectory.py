@@ -7,7 +7,6 @@ from scipy.spatial.transform import Rotation
 
 from vidllm_ros.evaluation import trajectory, trajectory_files
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.perception.save import save_trajectory
 
 
 def random_path(rng: np.random.Generator, count: int = 20) -> np.ndarray:
@@ -162,7 +161,7 @@ def test_association_limit_offset_and_nothing():
 def test_tum_files_keep_nanoseconds_and_poses(tmp_path):
     rng = np.random.default_rng(7)
     poses, stamps = random_path(rng, 5), 1_700_000_000_123_456_789 + np.arange(5) * 33_333_333
-    save_trajectory(tmp_path / "t.tum", stamps, poses)
+    trajectory_files.write_tum(tmp_path / "t.tum", stamps, poses)
     read_stamps, read_poses = trajectory_files.read_tum(tmp_path / "t.tum")
     np.testing.assert_array_equal(read_stamps, stamps)
     np.testing.assert_allclose(read_poses, poses, atol=1e-7)
@@ -185,6 +184,6 @@ def test_tum_files_of_others_and_broken_ones(tmp_path):
 def test_recorded_poses_survive_a_round_trip(recorded_data, tmp_path):
     stamps, poses = trajectory_files.read_tum(recorded_data("tum_fr3_cabinet") / "truth_cam_poses.txt")
     assert len(stamps) == 58
-    save_trajectory(tmp_path / "t.tum", stamps, poses)
+    trajectory_files.write_tum(tmp_path / "t.tum", stamps, poses)
     again = trajectory_files.read_tum(tmp_path / "t.tum")[1]
     assert trajectory.ate(again, poses, "none").rmse < 1e-6

@@ -10,8 +10,8 @@ from vidllm_ros.evaluation import truth
 from vidllm_ros.evaluation.bags import TF_MESSAGE, Bag
 from vidllm_ros.evaluation.errors import BagError, EvaluationError
 from vidllm_ros.evaluation.folders import FrameFolder
+from vidllm_ros.evaluation.trajectory_files import write_tum
 from vidllm_ros.evaluation.transforms import TransformTree
-from vidllm_ros.perception.save import save_trajectory
 
 SECOND = 10**9
 
@@ -87,16 +87,20 @@ def test_depth_topics_of_a_bag(tmp_path):
 def test_files_beside_a_bag_win_over_tf(tmp_path):
     beside = tmp_path / "ground_truth"
     beside.mkdir()
-    save_trajectory(beside / "trajectory.tum", np.array([1, 2]), np.tile(np.eye(4), (2, 1, 1)))
+    write_tum(beside / "trajectory.tum", np.array([1, 2]), np.tile(np.eye(4), (2, 1, 1)))
     (beside / "boxes.json").write_text(
         json.dumps([{"label": "chair", "center": [1, 2, 3], "size": [1, 1, 1], "yaw": 0.5}])
     )
+    unseen = {"label": "bed", "center": [0, 0, 0], "size": [1, 1, 1], "pixels": 0}
+    rows = json.loads((beside / "boxes.json").read_text())
+    (beside / "boxes.json").write_text(json.dumps({"boxes": [*rows, unseen]}))
     (beside / "questions.json").write_text(json.dumps([{"question": "How many?", "answer": "2"}]))
     with Bag(write_bag(tmp_path / "bag", frames())) as bag:
         found = truth.load(bag)
         alone = truth.load(bag, beside / "trajectory.tum")
     assert set(found.sources) == {"trajectory", "boxes", "answers"}
     assert found.answers == {"How many?": ("2",)}
+    assert [box.label for box in found.boxes] == ["chair"]
     np.testing.assert_allclose(found.boxes[0].rotation, Rotation.from_euler("z", 0.5).as_matrix())
     assert alone.boxes is None and len(alone.stamps_ns) == 2
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from vidllm_ros.evaluation.trajectory_files import write_tum
 from vidllm_ros.model.outputs import Box3D
-from vidllm_ros.perception.save import save_trajectory
 
 PARTS = ("points", "poses", "boxes", "answers")
 
@@ -116,7 +116,7 @@ class Replay:
 def write(folder: Path, replay: Replay) -> list[Path]:
     """Write ``trajectory.tum``, ``boxes.json``, ``answers.json``, ``windows.csv`` and ``config.json``; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_trajectory(folder / "trajectory.tum", replay.stamps_ns, replay.T_map_camera, overwrite=True)
+    write_tum(folder / "trajectory.tum", replay.stamps_ns, replay.T_map_camera)
     _write_json(folder / "boxes.json", {"frame": "map", "boxes": [box_row(box) for box in replay.boxes]})
     _write_json(folder / "answers.json", {"answers": [_answer_row(asked) for asked in replay.asked]})
     _write_json(folder / "config.json", {"recording": replay.recording, **replay.settings})

@@ -1,4 +1,4 @@
-"""Reads TUM trajectory files: ``stamp tx ty tz qx qy qz qw``, seconds and metres, camera-to-world, scalar last."""
+"""TUM trajectory files: ``stamp tx ty tz qx qy qz qw``, seconds and metres, camera-to-world, scalar last."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.perception.save import save_trajectory
 
 
 def read_tum(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -47,3 +48,8 @@ def read_tum(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         T_world_camera[:, :3, :3] = Rotation.from_quat(table[:, 3:]).as_matrix()
         T_world_camera[:, :3, 3] = table[:, :3]
     return np.array(stamps, dtype=np.int64), T_world_camera
+
+
+def write_tum(path: str | Path, stamps_ns: np.ndarray, T_world_camera: np.ndarray) -> None:
+    """Write a trajectory, over an old one: stamps in nanoseconds [K], poses [K, 4, 4] in metres."""
+    save_trajectory(path, stamps_ns, T_world_camera, overwrite=True)

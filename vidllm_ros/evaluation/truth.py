@@ -66,10 +66,11 @@ def load(recording: Bag | FrameFolder, given: str | Path | None = None) -> Groun
             return from_files(given)
         stamps, poses = read_tum(given)
         return GroundTruth({"trajectory": str(given)}, stamps, poses)
+    found = from_folder(recording) if isinstance(recording, FrameFolder) else from_bag(recording)
     for folder in (recording.path / BESIDE, recording.path.parent / BESIDE):
         if folder.is_dir():
-            return from_files(folder)
-    return from_folder(recording) if isinstance(recording, FrameFolder) else from_bag(recording)
+            return _merged(from_files(folder), found)
+    return found
 
 
 def from_folder(folder: FrameFolder) -> GroundTruth:
@@ -128,16 +129,29 @@ def from_files(folder: Path) -> GroundTruth:
     return GroundTruth(sources, stamps, poses, boxes, answers)
 
 
+def _merged(first: GroundTruth, second: GroundTruth) -> GroundTruth:
+    """Each part from ``first`` where it has it, else from ``second``."""
+    way = first if len(first.stamps_ns) else second
+    return GroundTruth(
+        sources={**second.sources, **first.sources},
+        stamps_ns=way.stamps_ns,
+        T_world_camera=way.T_world_camera,
+        boxes=second.boxes if first.boxes is None else first.boxes,
+        answers=first.answers or second.answers,
+        depth=first.depth or second.depth,
+    )
+
+
 def read_boxes(path: str | Path) -> tuple[Box3D, ...]:
     """Boxes of a JSON file: a list, or ``{"boxes": list}``, of ``label``, ``center``, ``size``/``size_full``, ``yaw``.
 
-    The turn about z may also be given as ``yaw_rad`` (radians as well) or as a 3 x 3 ``rotation``.
+    Boxes whose ``pixels`` is 0 were never in view and are left out. The turn about z may also be given as ``yaw_rad`` (radians as well) or as a 3 x 3 ``rotation``.
     """
     content = _json(Path(path))
     rows = content.get("boxes") if isinstance(content, dict) else content
     try:
-        return tuple(_box(row) for row in rows)
-    except (KeyError, TypeError, ValueError) as error:
+        return tuple(_box(row) for row in rows if row.get("pixels", 1))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EvaluationError(f"{path} holds no boxes with label, center, size and yaw: {error!r}") from error
 
 
