@@ -75,7 +75,8 @@ def load(folder: str | Path, device: str = "cpu", dtype: str = "auto") -> VidLLM
     Args:
         folder: as ``save`` writes it.
         device: ``cpu`` or ``cuda[:n]``; there is no fallback to another.
-        dtype: of the weights in memory; auto is float32 on the CPU and the stored type elsewhere.
+        dtype: of the weights in memory; auto is float32 on the CPU and the stored type elsewhere. The reconstruction
+            heads are float32 always: exp of the depth overflows in half precision.
 
     Raises:
         CheckpointError: a file is missing, damaged or does not fit; the message names it.
@@ -94,13 +95,14 @@ def load(folder: str | Path, device: str = "cpu", dtype: str = "auto") -> VidLLM
             raise CheckpointError(f"checkpoint '{folder}' has no usable tokenizer: {error}") from error
     try:
         model = VidLLM(config, tokenizer)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} describes no network that can be built: {error}") from error
     _fill(model, folder)
     if target is None and torch.device(device).type == "cpu":
         target = torch.float32
     try:
-        model = model.to(device=device, dtype=target)
+        model = model.to(device)
+        model.set_precision(target)
     except (RuntimeError, AssertionError) as error:
         raise CheckpointError(f"the network cannot be put on device '{device}': {error}") from error
     return model.eval()

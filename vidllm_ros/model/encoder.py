@@ -55,7 +55,8 @@ class Encoder(nn.Module):
         if height % patch or width % patch:
             raise ValueError(f"image sides {height} x {width} are not multiples of the patch size {patch}")
         skipped = 1 + self.config.registers
-        states = self.dinov2((images - self.mean) / self.std, output_hidden_states=True).hidden_states
+        pixels = ((images - self.mean) / self.std).to(self.dinov2.dtype)
+        states = self.dinov2(pixels, output_hidden_states=True).hidden_states
         # Index 0 of the hidden states is the embedding, so layer i stands at i + 1.
         kept = [self.dinov2.layernorm(states[layer + 1])[:, skipped:] for layer in self.config.feature_layers]
         return torch.stack(kept, dim=1)

@@ -31,6 +31,17 @@ class ReconstructionModel(nn.Module):
         self.depth_head = DepthHead(config.depth_head, 2 * dim)
         self.metric_depth = MetricDepthModel(config.metric_depth, dim) if config.metric_depth.enabled else None
 
+    def set_precision(self, dtype: torch.dtype | None) -> None:
+        """Weights of encoder, adapter and backbone to ``dtype`` (None: as they are); the heads to float32.
+
+        Constants, such as the bin centres and the mean colour, are float32 already and are not rounded.
+        """
+        for part in (self.encoder.dinov2, self.adapter, self.backbone):
+            part.to(dtype=dtype)
+        for head in (self.camera_head, self.depth_head, self.metric_depth):
+            if head is not None:
+                head.float()
+
     def encode(self, images: Tensor) -> Tensor:
         """Frames [F, 3, H, W], RGB in [0, 1], to encoder features [F, L, N, C], each frame on its own."""
         return self.encoder(images)
@@ -49,7 +60,7 @@ class ReconstructionModel(nn.Module):
                 f"features of shape {tuple(features.shape)} do not fit [B, S, L, N, C] with N = {grid[0]} * {grid[1]} "
                 f"patches of a {image_size[0]} x {image_size[1]} image"
             )
-        geometry, semantic = self.adapter(features[:, :, -1])
+        geometry, semantic = self.adapter(features[:, :, -1].to(self.backbone.camera_token.dtype))
         layers = self.backbone(geometry, grid)
         # The heads work in float32: exp of the depth overflows in half precision (VGGT does the same).
         with torch.autocast(features.device.type, enabled=False):

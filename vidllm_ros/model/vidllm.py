@@ -64,6 +64,13 @@ class VidLLM(nn.Module):
 
         save(self, folder, dtype)
 
+    def set_precision(self, dtype: torch.dtype | None) -> None:
+        """Weights to ``dtype`` (None: as they are), except the reconstruction heads, which work in float32."""
+        self.reconstruction.set_precision(dtype)
+        for part in (self._patches, self._language, self._grounding):
+            if part is not None:
+                part.to(dtype=dtype)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
