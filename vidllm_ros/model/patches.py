@@ -167,7 +167,18 @@ class PatchConstructor(nn.Module):
     def lift(
         self, semantic_tokens: Tensor, depth: Tensor, intrinsics: Tensor, T_scene_camera: Tensor, patch_size: int
     ) -> SceneTokens:
-        """One 3D token for each image patch with a usable depth.
+        """``place`` and ``embed`` in one: a 3D token T_3D (Eq. 4) for each image patch with a usable depth."""
+        return self.embed(self.place(semantic_tokens, depth, intrinsics, T_scene_camera, patch_size))
+
+    def embed(self, placed: SceneTokens) -> SceneTokens:
+        """Eq. 4: adds the embedding of its position to each semantic token."""
+        embedding = self.position(placed.positions).to(placed.features.dtype)
+        return SceneTokens(features=placed.features + embedding, positions=placed.positions)
+
+    def place(
+        self, semantic_tokens: Tensor, depth: Tensor, intrinsics: Tensor, T_scene_camera: Tensor, patch_size: int
+    ) -> SceneTokens:
+        """Eq. 3: semantic tokens at their patch's point in the scene.
 
         Geometry is detached first: the language loss reaches the semantic tokens, never the reconstruction branch.
 
@@ -204,9 +215,7 @@ class PatchConstructor(nn.Module):
             distance = patch_depth(depth.float(), patch_size)
             points = back_project(distance, intrinsics.float(), T_scene_camera.float(), rows, columns, patch_size)
             usable = (distance <= self.config.max_range) & points.isfinite().all(dim=-1)
-        positions = points[usable]
-        features = semantic_tokens[usable]
-        return SceneTokens(features=features + self.position(positions).to(features.dtype), positions=positions)
+        return SceneTokens(features=semantic_tokens[usable], positions=points[usable])
 
     def pool(self, scene: SceneTokens, budget: int | None = None) -> SceneTokens:
         """Averages the tokens of each voxel; where that leaves too many, grows the voxel until they fit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from vidllm_ros.model.reconstruction import ReconstructionModel
 from vidllm_ros.training.auxiliary import AuxiliaryHeads
 from vidllm_ros.training.geometry_loss import GeometryLossConfig, geometry_losses
 from vidllm_ros.training.geometry_targets import geometry_targets
-from vidllm_ros.training.loop import TrainingLoop
+from vidllm_ros.training.loop import TrainingLoop, process_index, world_size
 from vidllm_ros.training.room_stream import BatchPlan, batches
 from vidllm_ros.training.rooms.furniture import LABELS
 from vidllm_ros.training.rooms.materials import COLOURS
@@ -69,7 +69,10 @@ class GeometryPhase:
         plan = next(plan for end, plan in self.config.curriculum if self.loop.progress < end or end == 1.0)
         if plan != self.plan:
             self.plan = plan
-            self.stream = batches(plan, self.model.reconstruction.config.image_size, step, self.workers)
+            # Processes that train together share each batch, and never render the same room.
+            share = replace(plan, windows=plan.windows // world_size(), fresh=plan.rendered // world_size())
+            first = step + process_index() * 10**7
+            self.stream = batches(share, self.model.reconstruction.config.image_size, first, self.workers)
         return next(self.stream)
 
     def step(self, index: int) -> tuple[Tensor, dict[str, float], int]:

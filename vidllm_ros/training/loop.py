@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from vidllm_ros.training.optimizer import MuonAdamW, WeightAverage, warmup_cosine
@@ -41,6 +42,30 @@ class LoopConfig:
     clip: float = 1.0
     muon: bool = True
     log_every: int = 25
+
+
+def world_size() -> int:
+    """Processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def process_index() -> int:
+    """This process's number among those that train together, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_main_process() -> bool:
+    """Whether this process writes logs and checkpoints."""
+    return process_index() == 0
+
+
+def share_seconds(seconds: float) -> float:
+    """The mean over the processes, so that all agree when a budget is spent."""
+    if world_size() == 1:
+        return seconds
+    shared = torch.tensor([seconds], dtype=torch.float64)
+    dist.all_reduce(shared)
+    return float(shared) / world_size()
 
 
 class TrainingLoop:
@@ -108,24 +133,38 @@ class TrainingLoop:
             if not torch.isfinite(loss):
                 raise DivergenceError(f"step {self.step_index}: the loss is {loss.item()}; parts: {json.dumps(values)}")
             loss.backward()
+            self._share_gradients()
             values["norm"] = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
             self.optimizer.step(warmup_cosine(self.progress, self.config.lr))
             self.average.update(self.model)
             self.step_index += 1
-            self.frames += frames
+            self.frames += frames * world_size()
             now = time.monotonic()
-            self.seconds += now - started
+            self.seconds += share_seconds(now - started)
             for name, value in {"loss": float(loss.detach()), **values}.items():
                 sums[name] = sums.get(name, 0.0) + value
             counted += 1
-            if counted == self.config.log_every:
+            if counted == self.config.log_every and is_main_process():
                 row = {name: total / counted for name, total in sums.items()}
                 self._log(log_path, row, counted / max(now - last_log, 1e-6))
                 sums, counted, last_log = {}, 0, now
-            if now - last_save > CHECKPOINT_SECONDS:
+            if now - last_save > CHECKPOINT_SECONDS and is_main_process():
                 self.save()
                 last_save = now
-        self.save()
+        if is_main_process():
+            self.save()
+
+    def _share_gradients(self) -> None:
+        """Average gradients over the processes, all in one message."""
+        if world_size() == 1:
+            return
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        flat /= world_size()
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def _log(self, path: Path, row: dict[str, float], steps_per_second: float) -> None:
         remaining = 60 * self.config.minutes - self.seconds

@@ -1,0 +1,158 @@
+"""Second phase of the bundled model's training: language and grounding on the frozen, predicted geometry of rooms.
+
+The reconstruction branch and the adapter stay as the first phase left them, so a scene is reconstructed once and then asked
+many times; the 3D patches' position embedding, the language model and the grounding decoder learn on what the robot will
+really see, errors included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidllm_ros.model.language_types import locate_pair
+from vidllm_ros.model.outputs import GeometryOutput, SceneTokens
+from vidllm_ros.model.vidllm import VidLLM, scene_poses
+from vidllm_ros.training.grounding_loss import GroundingWeights, grounding_loss
+from vidllm_ros.training.loop import TrainingLoop, process_index, world_size
+from vidllm_ros.training.room_stream import BatchPlan, batches
+from vidllm_ros.training.rooms import LABELS, box_in_scene, scene_from_world, visible_boxes
+from vidllm_ros.training.sample import Sample
+
+
+@dataclass(frozen=True)
+class ReasoningPhaseConfig:
+    """What a batch holds.
+
+    Args:
+        plan: rooms per batch, of which ``fresh`` are newly rendered and reconstructed.
+        tasks: text tasks drawn per scene and step.
+        labels: class names located per scene and step, about a third of them absent from the room.
+        blind: share of the steps without visual tokens, so that the blind baseline is a trained one.
+        capacity: reconstructed scenes kept for later batches.
+        grounding: weight of the grounding losses.
+        terms: weights within the grounding losses.
+    """
+
+    plan: BatchPlan = field(
+        default_factory=lambda: BatchPlan(windows=12, frames=12, stride=(1, 3), fresh=4, tasks=24)
+    )
+    tasks: int = 14
+    labels: int = 4
+    blind: float = 0.1
+    capacity: int = 1500
+    grounding: float = 0.5
+    terms: GroundingWeights = field(default_factory=GroundingWeights)
+
+
+@dataclass(frozen=True, eq=False)
+class ReconstructedScene:
+    """A room as the frozen network sees it.
+
+    Attributes:
+        placed: semantic tokens at their points, before the position embedding.
+        pairs: (question, answer, target boxes [G, 7]) for each text task.
+        by_label: target boxes [G, 7] of each visible class.
+    """
+
+    placed: SceneTokens
+    pairs: list[tuple[str, str, Tensor]]
+    by_label: dict[str, Tensor]
+
+
+def targets_of(sample: Sample, indices: list[int]) -> Tensor:
+    """Box vectors in the scene frame, float32 [G, 7]: centre, size, yaw."""
+    T_scene_world = scene_from_world(sample.T_world_camera)
+    rows = []
+    for index in indices:
+        box = box_in_scene(sample.boxes[index], T_scene_world)
+        yaw = float(np.arctan2(box.rotation[1, 0], box.rotation[0, 0]))
+        rows.append([*box.center, *box.size, yaw])
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 7)
+
+
+class ReasoningPhase:
+    """Turns batches of rooms into language and grounding losses."""
+
+    def __init__(self, model: VidLLM, config: ReasoningPhaseConfig, loop: TrainingLoop, workers: int = 1) -> None:
+        self.model = model
+        self.config = config
+        self.loop = loop
+        self.rng = np.random.default_rng(process_index())
+        self.kept: list[ReconstructedScene] = []
+        plan = config.plan
+        self.windows = plan.windows // world_size()
+        fresh = BatchPlan(plan.rendered // world_size(), plan.frames, plan.stride, 0, plan.tasks)
+        # Far from the first phase's rooms, and different after every resume.
+        first = (1 + process_index()) * 10**8 + loop.step_index
+        self.stream: Iterator[list[Sample]] = batches(fresh, model.config.image_size, first, workers)
+
+    def _prepare(self, samples: list[Sample]) -> list[ReconstructedScene]:
+        images = torch.from_numpy(np.stack([s.rgb for s in samples])).permute(0, 1, 4, 2, 3).float() / 255
+        output = self.model.reconstruct(images)
+        return [reconstructed_scene(self.model, output, b, sample) for b, sample in enumerate(samples)]
+
+    def step(self, index: int) -> tuple[Tensor, dict[str, float], int]:
+        """One batch's loss, logged values and frame count."""
+        samples = next(self.stream)
+        self.kept += self._prepare(samples)
+        del self.kept[: max(0, len(self.kept) - self.config.capacity)]
+        count = min(self.windows, len(self.kept))
+        chosen = [self.kept[i] for i in self.rng.choice(len(self.kept), count, replace=False)]
+        scenes = [self.model.patches.pool(self.model.patches.embed(scene.placed)) for scene in chosen]
+        drawn = [self._draw(scene) for scene in chosen]
+        blind = bool(self.rng.random() < self.config.blind)
+        language = self.model.language.loss(scenes, [[(q, a) for q, a, _ in pairs] for pairs in drawn], blind=blind)
+        total = language.loss
+        values = {"blind" if blind else "language": float(language.loss.detach())}
+        if not blind:
+            values["correct"] = language.correct
+            losses = []
+            for scene, pairs, states in zip(scenes, drawn, language.loc_states, strict=True):
+                located = [(state, target) for state, (_, _, target) in zip(states, pairs, strict=True) if state is not None]
+                if located:
+                    output = self.model.grounding(scene, torch.stack([state for state, _ in located]))
+                    losses.append(grounding_loss(output, [target for _, target in located], self.config.terms))
+            if losses:
+                grounding = torch.stack([loss.loss for loss in losses]).mean()
+                total = total + self.config.grounding * grounding
+                values["grounding"] = float(grounding.detach())
+                for name in losses[0].terms:
+                    values[name] = float(np.mean([loss.terms.get(name, 0.0) for loss in losses]))
+        return total, values, len(samples) * self.config.plan.frames
+
+    def _draw(self, scene: ReconstructedScene) -> list[tuple[str, str, Tensor]]:
+        order = self.rng.permutation(len(scene.pairs))[: self.config.tasks]
+        pairs = [scene.pairs[i] for i in order]
+        present = list(scene.by_label)
+        absent = [label for label in LABELS if label not in scene.by_label]
+        for _ in range(self.config.labels):
+            names = absent if (absent and self.rng.random() < 0.34) or not present else present
+            label = names[self.rng.integers(len(names))]
+            pairs.append((*locate_pair(label), scene.by_label.get(label, torch.zeros(0, 7))))
+        return pairs
+
+
+def reconstructed_scene(model: VidLLM, output: GeometryOutput, batch: int, sample: Sample) -> ReconstructedScene:
+    """Place the tokens of window ``batch`` in the sample's scene frame, beside what may be asked about it."""
+    T_scene_window = scene_from_world(sample.T_world_camera) @ sample.T_world_camera[0]
+    placed = model.patches.place(
+        output.semantic_tokens[batch],
+        output.depth[batch],
+        output.intrinsics[batch],
+        scene_poses(output.camera_from_world[batch], T_scene_window),
+        output.patch_size,
+    )
+    by_label: dict[str, list[int]] = {}
+    for index in visible_boxes(sample):
+        by_label.setdefault(sample.boxes[index].label, []).append(index)
+    # Clones leave inference mode, so that gradients of what follows can be recorded.
+    return ReconstructedScene(
+        placed=SceneTokens(placed.features.clone(), placed.positions.clone()),
+        pairs=[(t.question, t.answer, targets_of(sample, list(t.box_ids))) for t in sample.tasks],
+        by_label={label: targets_of(sample, indices) for label, indices in by_label.items()},
+    )
