@@ -46,8 +46,8 @@ class VideoRecord:
     instances: list[np.ndarray] = field(default_factory=list)
 
     def add(self, frame: RoomFrame) -> int:
-        """Note a frame; its stamp in the recording, in nanoseconds."""
-        self.stamps_ns.append(FIRST_STAMP_NS + frame.stamp_ns)
+        """Note a frame; its stamp in the recording, in nanoseconds but whole microseconds, which survive as a float."""
+        self.stamps_ns.append(FIRST_STAMP_NS + round(frame.stamp_ns / 1000) * 1000)
         self.instances.append(frame.instances)
         return self.stamps_ns[-1]
 

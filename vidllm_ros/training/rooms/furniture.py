@@ -48,8 +48,8 @@ def _chair(s: Sketch) -> None:
             s.box(-d / 2 + 0.025, y * (w / 2 - 0.025), seat, 0.04, 0.045, 0.12, s.legs)
     else:
         s.round(0, 0, 0.06, 0.06, seat - 0.11, s.dark)
-        s.box(0, 0, 0.02, 0.5, 0.06, 0.05, s.dark)
-        s.box(0, 0, 0.02, 0.06, 0.5, 0.05, s.dark)
+        s.box(0, 0, 0.0, 0.5, 0.06, 0.06, s.dark)
+        s.box(0, 0, 0.0, 0.06, 0.5, 0.06, s.dark)
         s.box(-d / 2 + 0.03, 0, seat, 0.05, w * 0.9, top - seat, s.main)
         if s.rng.random() < 0.5:
             for y in (-1, 1):
