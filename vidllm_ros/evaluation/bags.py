@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
 from vidllm_ros.evaluation.errors import BagError
 
@@ -74,6 +76,7 @@ class Bag:
         self._stack = ExitStack()
         try:
             self._reader = self._stack.enter_context(Reader(_storage(self.path)))
+            _register(self.types, self._reader.connections)
             self.topics = {
                 name: Topic(name, info.msgtype or "of several types", info.msgcount)
                 for name, info in sorted(self._reader.topics.items())
@@ -195,6 +198,14 @@ class Bag:
 def stamp_ns(message: Any) -> int:
     """Header stamp of a message in nanoseconds."""
     return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+
+
+def _register(types: Typestore, connections: Iterable[Connection]) -> None:
+    """Teach the store the types that only the bag describes."""
+    for connection in connections:
+        if connection.msgtype not in types.types and connection.msgdef.format is MessageDefinitionFormat.MSG:
+            known = get_types_from_msg(connection.msgdef.data, connection.msgtype)
+            types.register({name: fields for name, fields in known.items() if name not in types.types})
 
 
 def is_bag(path: str | Path) -> bool:

@@ -145,7 +145,8 @@ def _merged(first: GroundTruth, second: GroundTruth) -> GroundTruth:
 def read_boxes(path: str | Path) -> tuple[Box3D, ...]:
     """Boxes of a JSON file: a list, or ``{"boxes": list}``, of ``label``, ``center``, ``size``/``size_full``, ``yaw``.
 
-    Boxes whose ``pixels`` is 0 were never in view and are left out. The turn about z may also be given as ``yaw_rad`` (radians as well) or as a 3 x 3 ``rotation``.
+    The turn about z may also be given as ``yaw_rad`` (radians as well) or as a 3 x 3 ``rotation``. Boxes whose
+    ``pixels`` is 0 were never in view and are left out.
     """
     content = _json(Path(path))
     rows = content.get("boxes") if isinstance(content, dict) else content
