@@ -127,6 +127,15 @@ def test_phrases_do_not_see_each_other_and_token_order_does_not_matter():
     torch.testing.assert_close(shuffled.boxes, together.boxes, atol=1e-5, rtol=1e-5)
 
 
+def test_half_precision_weights_give_nearly_the_same_boxes_in_float32():
+    states = torch.randn(3, STATE)
+    whole, half = decoder()(scene(), states), decoder().to(torch.bfloat16)(scene(), states)
+    assert half.boxes.dtype == half.logits.dtype == torch.float32
+    torch.testing.assert_close(half.boxes[..., :6], whole.boxes[..., :6], atol=0.02, rtol=0.02)
+    boxes = torch.tensor([[2.0, 2, 2, 2, 3, 2, 0.4]])
+    assert decoder().to(torch.bfloat16).score_proposals(boxes, scene(), states).isfinite().all()
+
+
 @pytest.mark.parametrize("tokens", [1, 3])
 def test_a_scene_smaller_than_the_queries_works(tokens):
     output = decoder()(scene(tokens), torch.randn(2, STATE))
@@ -223,8 +232,8 @@ def test_language_and_grounding_learn_two_scenes_together():
     grounding = decoder(state_dim=32, dim=32, queries=24, neighbours=(8, 16))
     trained = [*language.parameters(), *grounding.parameters()]
     optimizer = torch.optim.AdamW(trained, 3e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 160)
-    for _ in range(160):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 120)
+    for _ in range(120):
         spoken = language.loss([tokens for tokens, _ in scenes], [[locate_pair(name) for name in names]] * 2)
         loss = spoken.loss
         for (tokens, boxes), states in zip(scenes, spoken.loc_states, strict=True):

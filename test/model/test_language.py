@@ -58,7 +58,7 @@ def alone(model: LanguageModel, tokens: SceneTokens, question: str, answer: str)
     return logits[len(asked) - 1 : -1], torch.tensor(answered), states[len(asked) :]
 
 
-@pytest.mark.parametrize("model_type", ["qwen2", "llama"])
+@pytest.mark.parametrize("model_type", ["qwen2", "llama", "gemma3_text"])
 @pytest.mark.parametrize("scene_attention", ["full", "causal"])
 def test_packed_loss_equals_the_pairs_computed_alone(model_type, scene_attention):
     model = language_model(model_type=model_type, scene_attention=scene_attention)
@@ -123,7 +123,7 @@ def test_attention_mask_by_hand():
     torch.testing.assert_close(attention_mask(segments[:, 2:], segments, torch.float32, True)[0, 0] == 0, allowed[2:])
 
 
-@pytest.mark.parametrize("model_type", ["qwen2", "llama"])
+@pytest.mark.parametrize("model_type", ["qwen2", "llama", "gemma3_text"])
 @pytest.mark.parametrize("scene_attention", ["full", "causal"])
 @torch.no_grad()
 def test_answers_from_the_cached_scene_equal_answers_from_scratch(model_type, scene_attention):

@@ -141,6 +141,12 @@ def test_pooling_always_fits_the_budget_and_keeps_the_centroid_inside(count, bud
     assert (scene.positions <= positions.amax(0) + margin).all()
 
 
+def test_half_precision_features_are_pooled_without_loss():
+    ones = torch.ones(1000, DIM, dtype=torch.bfloat16)
+    pooled = constructor().pool(SceneTokens(ones, torch.zeros(1000, 3)))
+    assert pooled.features.dtype == torch.bfloat16 and (pooled.features == 1).all()
+
+
 def test_pooling_does_not_depend_on_the_order_of_the_tokens():
     generator = torch.Generator().manual_seed(2)
     features, positions = torch.randn(400, DIM, generator=generator), torch.randn(400, 3, generator=generator)

@@ -195,6 +195,7 @@ class GroundingDecoder(nn.Module):
         return found
 
     def _boxes(self, raw: Tensor, seeds: Tensor) -> Tensor:
+        raw = raw.float()
         centre = seeds + raw[..., :3]
         size = raw[..., 3:6].clamp(max=_MAX_LOG_SIZE).exp()
         # Half a turn leaves a box the same, so the network predicts sine and cosine of twice the yaw.
@@ -202,7 +203,7 @@ class GroundingDecoder(nn.Module):
         return torch.cat([centre, size, yaw], dim=-1)
 
     def _similarity(self, first: Tensor, second: Tensor) -> Tensor:
-        return nn.functional.cosine_similarity(first, second, dim=-1) / self.config.temperature
+        return nn.functional.cosine_similarity(first.float(), second.float(), dim=-1) / self.config.temperature
 
     def _cast(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.zero_target.dtype)

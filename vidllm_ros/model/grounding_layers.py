@@ -108,7 +108,7 @@ class DistanceAttention(nn.Module):
         split = (3, self.heads, tokens.shape[-1] // self.heads)
         query, key, value = self.query_key_value(tokens).unflatten(-1, split).permute(2, 0, 3, 1, 4)
         sigma = nn.functional.softplus(self.sigma(tokens)).transpose(1, 2).unsqueeze(-1)
-        penalty = nn.functional.pad(distances, (0, 1, 0, 1)) * sigma
+        penalty = nn.functional.pad(distances, (0, 1, 0, 1)).to(sigma) * sigma
         attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=-penalty)
         return self.out(attended.transpose(1, 2).flatten(-2))
 

@@ -133,9 +133,10 @@ def voxel_pool(features: Tensor, positions: Tensor, voxel_size: float) -> tuple[
     """
     slots, count = _voxels(positions, voxel_size)
     sizes = torch.bincount(slots, minlength=count).unsqueeze(-1)
-    pooled = features.new_zeros(count, features.shape[1]).index_add(0, slots, features) / sizes.to(features.dtype)
+    # Summed in float32: half precision loses the small addends of a full voxel.
+    sums = torch.zeros(count, features.shape[1], device=features.device).index_add(0, slots, features.float())
     centres = positions.new_zeros(count, 3).index_add(0, slots, positions) / sizes
-    return pooled, centres
+    return (sums / sizes).to(features.dtype), centres
 
 
 def _voxels(positions: Tensor, voxel_size: float) -> tuple[Tensor, int]:
