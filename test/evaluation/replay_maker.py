@@ -61,9 +61,10 @@ def replay(**changes) -> Replay:
         "asked": (AskedQuestion("How many chairs are there?", "one", 0.8, window_id=1, latency=0.2),),
         "windows": (window(0), window(1)),
         "frames": (
-            SeenFrame(0, np.full((48, 64, 3), 90, np.uint8), np.full((6, 8), 2.2, np.float32)),
+            SeenFrame(0, np.full((48, 64, 3), 90, np.uint8)),
             SeenFrame(250_000_000, np.full((48, 64, 3), 120, np.uint8)),
         ),
+        "depth": {0: np.full((6, 8), 2.2, np.float32)},
         "published": 12,
         "wall_time": 4.2,
     }

@@ -113,3 +113,10 @@ def test_mean_average_precision_is_over_the_labels_of_the_truth():
     truth = [[box(0.0, label="chair"), box(5.0, label="table")]]
     predicted = [[box(0.0, label="chair"), box(5.0, label="chair"), box(9.0, label="lamp")]]
     assert grounding.mean_average_precision(predicted, truth) == {"chair": 1.0, "table": 0.0, "mAP": 0.5}
+
+
+def test_merging_keeps_the_surest_of_what_overlaps():
+    boxes = [box(0.0, 0.5), box(0.1, 0.9), box(0.2, 0.3, "table"), box(5.0, 0.2), box(0.45, 0.4)]
+    kept = grounding.merged(boxes)
+    assert [(b.label, b.score) for b in kept] == [("chair", 0.9), ("table", 0.3), ("chair", 0.2)]
+    assert grounding.merged([]) == []

@@ -29,9 +29,8 @@ def detections(types):
         for name, score in (("lamp", 0.2), ("chair", 0.7))
     ]
     box = t["vision_msgs/msg/BoundingBox3D"](pose, t["geometry_msgs/msg/Vector3"](0.4, 0.5, 0.6))
-    return t["vision_msgs/msg/Detection3DArray"](
-        header(0), [t["vision_msgs/msg/Detection3D"](header(0), results, box, "")]
-    )
+    detection = t["vision_msgs/msg/Detection3D"](header(0), results, box, "")
+    return t["vision_msgs/msg/Detection3DArray"](header(0), [detection])
 
 
 def test_our_types_can_be_read_back_from_the_bag_alone(tmp_path, types):

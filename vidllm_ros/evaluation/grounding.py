@@ -151,6 +151,28 @@ def mean_average_precision(
     return result
 
 
+def merged(boxes: Sequence[Box3D], threshold: float = 0.25) -> list[Box3D]:
+    """Boxes without those that overlap a surer one of the same label (non-maximum suppression).
+
+    Args:
+        boxes: in one frame.
+        threshold: of the oriented IoU, above which two boxes are the same thing. A box whose centre lies inside a surer
+            one is the same thing too.
+    """
+    kept: list[Box3D] = []
+    for box in sorted(boxes, key=lambda b: -b.score):
+        rivals = [other for other in kept if other.label == box.label]
+        inside = [_holds(other, box.center) for other in rivals]
+        if not any(inside) and not (oriented_box_iou(to_array([box]), to_array(rivals)) > threshold).any():
+            kept.append(box)
+    return kept
+
+
+def _holds(box: Box3D, point: np.ndarray) -> bool:
+    offset = np.asarray(box.rotation).T @ (np.asarray(point) - np.asarray(box.center))
+    return bool((np.abs(offset) <= np.asarray(box.size) / 2).all())
+
+
 def _common_area(a: np.ndarray, b: np.ndarray) -> float:
     """Area two footprints share: Sutherland-Hodgman, the rectangle of ``a`` cut by the four sides of ``b``."""
     cos, sin = np.cos(a[6] - b[6]), np.sin(a[6] - b[6])

@@ -14,6 +14,32 @@ from vidllm_ros.model.outputs import Box3D
 _POINT_FIELD = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}  # sensor_msgs/PointField
 _DEPTH = {"32FC1": ("f4", 1.0), "16UC1": ("u2", 0.001)}  # type, metres per unit (REP 118)
 
+# What the codes of vidllm_ros/msg/WindowInfo mean, in their order
+_WORDS = {
+    "status": ("first", "stitched", "anchored", "rejected"),
+    "scale_source": ("metric", "external", "unreliable"),
+    "gravity_source": ("tf", "floor", "assumed level"),
+}
+_NUMBERS = (
+    "window_id",
+    "frame_count",
+    "shared_frames",
+    "reason",
+    "scale",
+    "scale_spread",
+    "scale_ratio",
+    "mean_confidence",
+    "point_count",
+    "received_frames",
+    "used_frames",
+    "waiting_frames",
+    "encode_time",
+    "reconstruct_time",
+    "fuse_time",
+    "publish_time",
+    "latency",
+)
+
 
 def pose(message: Any) -> np.ndarray:
     """``geometry_msgs/Pose`` as [4, 4]."""
@@ -85,6 +111,20 @@ def boxes(message: Any) -> list[Box3D]:
             )
         )
     return result
+
+
+def window_row(message: Any) -> dict[str, Any]:
+    """``vidllm_ros/msg/WindowInfo`` as one row of a table: numbers, and words for what is a code."""
+    row: dict[str, Any] = {name: getattr(message, name) for name in _NUMBERS}
+    for name, words in _WORDS.items():
+        code = int(getattr(message, name))
+        row[name] = words[code] if code < len(words) else str(code)
+    for key in ("first_stamp", "last_stamp"):
+        time = getattr(message, key)
+        row[key] = int(time.sec) * 1_000_000_000 + int(time.nanosec)
+    drops = zip(message.drop_reasons, message.drop_counts, strict=False)
+    row["dropped"] = " ".join(f"{reason}={int(count)}" for reason, count in drops)
+    return row
 
 
 def _rows(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:

@@ -129,7 +129,8 @@ def _truth_in_map(scores: Scores, truth: GroundTruth | None) -> tuple[np.ndarray
 
 
 def _depth_range(replay: Replay) -> tuple[float, float]:
-    values = [f.depth[np.isfinite(f.depth)] for f in replay.frames if f.depth is not None]
+    shown = [replay.depth[frame.stamp_ns] for frame in replay.frames if frame.stamp_ns in replay.depth]
+    values = [depth[np.isfinite(depth)] for depth in shown]
     known = np.concatenate(values) if values else np.zeros(0)
     if not len(known):
         return 0.0, 1.0
@@ -143,8 +144,9 @@ def _pictures(replay: Replay) -> list[dict[str, Any]]:
     rows = []
     for frame in replay.frames:
         depth = None
-        if frame.depth is not None:
-            colored = images.resize(images.colorize_depth(frame.depth, nearest, farthest), _PICTURE_WIDTH)
+        if frame.stamp_ns in replay.depth:
+            colored = images.colorize_depth(replay.depth[frame.stamp_ns], nearest, farthest)
+            colored = images.resize(colored, _PICTURE_WIDTH)
             depth = images.data_uri(colored, "jpeg")
         rows.append(
             {

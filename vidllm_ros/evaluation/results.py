@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,10 @@ class SeenFrame:
     Attributes:
         stamp_ns: acquisition time.
         rgb: uint8 [H, W, 3].
-        depth: the node's depth of this very frame, float32 [h, w] metres, NaN where unknown; None when it sent none.
     """
 
     stamp_ns: int
     rgb: np.ndarray
-    depth: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +71,8 @@ class Replay:
         boxes: boxes of the configured labels, in map.
         asked: questions with their answers.
         windows: one row for each window, the fields of ``vidllm_ros/msg/WindowInfo``.
-        frames: a few input frames, with the node's depth where it sent it.
+        frames: a few input frames.
+        depth: the node's depth images by stamp, float32 [h, w] metres, NaN where unknown.
         published: frames that were sent to the node.
         wall_time: seconds from the first frame to the last answer.
     """
@@ -88,6 +87,7 @@ class Replay:
     asked: tuple[AskedQuestion, ...] = ()
     windows: tuple[dict[str, Any], ...] = ()
     frames: tuple[SeenFrame, ...] = ()
+    depth: Mapping[int, np.ndarray] = field(default_factory=dict)
     published: int = 0
     wall_time: float = 0.0
 

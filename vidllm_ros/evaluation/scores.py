@@ -165,13 +165,13 @@ def _length(poses: np.ndarray) -> float:
 
 def _depth(replay: Replay, truth: GroundTruth, notes: list[str]) -> dict[str, Any]:
     raw, fitted = [], []
-    for frame in replay.frames:
-        if frame.depth is None or frame.stamp_ns not in truth.depth:
+    for stamp, predicted in replay.depth.items():
+        if stamp not in truth.depth:
             continue
-        true = truth.depth[frame.stamp_ns]()
-        sampled = np.where(np.isfinite(frame.depth), seen_by_network(true, frame.depth.shape), 0.0)
-        raw.append(depth.metrics(frame.depth, sampled, crop=None))
-        fitted.append(depth.metrics(frame.depth, sampled, crop=None, align="median"))
+        true = truth.depth[stamp]()
+        sampled = np.where(np.isfinite(predicted), seen_by_network(true, predicted.shape), 0.0)
+        raw.append(depth.metrics(predicted, sampled, crop=None))
+        fitted.append(depth.metrics(predicted, sampled, crop=None, align="median"))
     if not any(errors.pixels for errors in raw):
         notes.append("Depth not scored: the node sent no depth of a frame whose true depth is known.")
         return {}
