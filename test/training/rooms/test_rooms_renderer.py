@@ -84,7 +84,10 @@ def test_what_one_frame_sees_the_other_cannot_see_through(seed):
 
 def test_no_view_leaks_out_of_the_room():
     for seed in range(12):
-        sample, size = room_sample(seed, "test", 2, (42, 56), tasks=0, style="varied"), room(seed, "test", "varied").size
+        sample, size = (
+            room_sample(seed, "test", 2, (42, 56), tasks=0, style="varied"),
+            room(seed, "test", "varied").size,
+        )
         v, u = np.mgrid[0:42, 0:56].reshape(2, -1)
         for frame in (0, 1):
             origin, directions = pixel_rays(sample, frame, u, v)

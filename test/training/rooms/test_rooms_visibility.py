@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from vidllm_ros.training.rooms import axis_aligned, box_in_scene, room_sample, scene_from_world, visibility, visible_boxes
+from vidllm_ros.training.rooms import (
+    axis_aligned,
+    box_in_scene,
+    room_sample,
+    scene_from_world,
+    visibility,
+    visible_boxes,
+)
 
 
 def test_scene_frame_is_level_and_looks_along_x():

@@ -106,7 +106,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     ),
     "coordinates": (
         "What are the coordinates of {it}?",
-        "Give the box of {it}.",
+        "What are the position and size of {it}?",
         "Give the position and size of {it}.",
         "What is the bounding box of {it}?",
     ),
