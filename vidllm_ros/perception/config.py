@@ -155,7 +155,13 @@ class StitchConfig(_Group):
 class CloudConfig(_Group):
     """The point cloud of one window."""
 
-    min_confidence: float = _parameter(0.5, "Smallest depth confidence of a point, 0 to 1.", 0.0, 1.0)
+    min_confidence: float = _parameter(
+        0.3,
+        "Smallest depth confidence of a point, 0 to 1. The loss makes it 1 - e / 0.2, with e the expected error as a "
+        "fraction of the scene's mean distance: 0.3 stands for 14 %.",
+        0.0,
+        1.0,
+    )
     max_range: float = _parameter(8.0, "Largest depth of a point, metres.", 0.1, 1000.0)
     voxel_size: float = _parameter(0.03, "Edge of the voxels points are averaged in, metres; 0 keeps all.", 0.0, 10.0)
     max_points: int = _parameter(200_000, "Most points of one cloud.", 1, 100_000_000)
@@ -182,7 +188,7 @@ class GravityConfig(_Group):
     """How the floor is recognised when nothing outside tells which way is up."""
 
     floor_distance: float = _parameter(0.04, "Distance to the plane within which a point is floor, metres.", 0.001, 1.0)
-    min_floor_share: float = _parameter(0.1, "Smallest share of the window's points on the floor.", 0.0, 1.0)
+    min_floor_share: float = _parameter(0.05, "Smallest share of the window's points on the floor.", 0.0, 1.0)
     max_below_share: float = _parameter(0.05, "Largest share of the window's points below the floor.", 0.0, 1.0)
     max_tilt: float = _parameter(
         50.0, "Largest angle between the floor's normal and the cameras' mean upward axis, degrees.", 0.0, 90.0

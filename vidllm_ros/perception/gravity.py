@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import open3d as o3d
@@ -17,6 +17,7 @@ _PLANES = 4  # how many dominant planes are looked at before giving up
 _RANSAC_ITERATIONS = 500
 _MAX_POINTS = 20_000
 _MIN_POINTS = 100
+_NEIGHBOURS = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,9 @@ def find_gravity(
     """
     if up_camera is not None and np.isfinite(up_camera).all() and np.linalg.norm(up_camera) > 1e-6:
         return Gravity(np.asarray(up_camera, np.float64) / np.linalg.norm(up_camera), "tf")
-    points = window_cloud(reconstruction, np.eye(4), 1.0, cloud).points.astype(np.float64)
+    # Pixels, not voxels: gross errors scatter over voxels of their own and would outnumber the surfaces.
+    pixels = replace(cloud, voxel_size=0.0, max_points=_MAX_POINTS)
+    points = window_cloud(reconstruction, np.eye(4), 1.0, pixels).points.astype(np.float64)
     floor = _find_floor(points, reconstruction.T_window_camera, gravity)
     return Gravity(CAMERA_UP, "assumed level") if floor is None else Gravity(floor, "floor")
 
@@ -83,8 +86,7 @@ def _find_floor(points: np.ndarray, cameras: np.ndarray, config: GravityConfig) 
     if len(points) < _MIN_POINTS or np.linalg.norm(prior) < 1e-3:
         return None
     prior /= np.linalg.norm(prior)
-    points = points[np.linspace(0, len(points) - 1, min(len(points), _MAX_POINTS)).astype(int)]
-    rest = points
+    rest = points[_faces(points, prior, config.max_tilt)]
     for _ in range(_PLANES):
         if len(rest) < max(_MIN_POINTS, config.min_floor_share * len(points)):
             return None
@@ -94,6 +96,13 @@ def _find_floor(points: np.ndarray, cameras: np.ndarray, config: GravityConfig) 
             return normal
         rest = np.delete(rest, inliers, axis=0)
     return None
+
+
+def _faces(points: np.ndarray, direction: np.ndarray, max_angle: float) -> np.ndarray:
+    """Which points lie on a surface that faces ``direction`` within ``max_angle`` degrees: walls outnumber most floors."""
+    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
+    cloud.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(_NEIGHBOURS))
+    return np.abs(np.asarray(cloud.normals) @ direction) >= np.cos(np.radians(max_angle))
 
 
 def _dominant_plane(points: np.ndarray, distance: float) -> np.ndarray:

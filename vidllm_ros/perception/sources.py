@@ -20,8 +20,8 @@ _STAMP_NAME = re.compile(r"\d{9,10}\.\d{1,9}")  # seconds, as the files of TUM R
 def read_frames(path: str | Path, rate: float, intrinsics: np.ndarray | None = None) -> Iterator[Frame]:
     """Frames of a folder of images in natural name order, or of a video file.
 
-    A video's stamps are its own. A folder's are its file names where all of them are seconds (``1305031102.175304.png``),
-    else frames follow each other at ``rate``. Images that cannot be read are left out.
+    A video's stamps are its own. A folder's are its file names where all of them are seconds
+    (``1305031102.175304.png``), else frames follow each other at ``rate``. Images that cannot be read are left out.
 
     Args:
         path: the folder (or one with a subfolder ``rgb``), or the video file.

@@ -106,6 +106,8 @@ class WindowBuffer:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._sealed is not None, timeout)
+            if self._taken is not None and (self._ready or self._sealed is not None):
+                self.finish(self._taken.window, Outcome.FAILED)  # its worker has given up on it
             window = self._compose(self._needed) if self._ready else self._sealed
             if window is not None:
                 self.begin(window)

@@ -1,0 +1,113 @@
+"""The upward direction, from the floor or without one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from vidllm_ros.perception.config import CloudConfig, GravityConfig
+from vidllm_ros.perception.gravity import find_gravity, level_pose, scene_pose
+
+INDICES = list(range(0, 32, 2))
+
+
+def tilt(up, T_world_camera):
+    """Degrees between an upward direction in a camera's frame and the true one."""
+    true = T_world_camera[:3, :3].T @ np.array([0.0, 0.0, 1.0])
+    return np.degrees(np.arccos(np.clip(up @ true, -1, 1)))
+
+
+def test_the_floor_tells_which_way_is_up(room):
+    """The first camera is pitched down by 14 degrees: assuming it level would be that much wrong."""
+    found = find_gravity(room.reconstruct(INDICES), GravityConfig(), CloudConfig())
+    assert found.source == "floor"
+    assert tilt(found.up, room.camera(0)) < 0.2
+    assert tilt(np.array([0.0, -1.0, 0.0]), room.camera(0)) > 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_noisy_floor_does_too(room, disturb, seed):
+    noisy = disturb(room.reconstruct(INDICES), seed, rotation=0.5, translation=0.01, depth=0.02, outliers=0.05)
+    found = find_gravity(noisy, GravityConfig(), CloudConfig())
+    assert found.source == "floor"
+    assert tilt(found.up, room.camera(0)) < 2.0
+
+
+def test_the_same_window_gives_the_same_direction(room, disturb):
+    noisy = disturb(room.reconstruct(INDICES), 1, depth=0.03)
+    first, second = (find_gravity(noisy, GravityConfig(), CloudConfig()).up for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_wall_is_no_floor(room):
+    """A level camera that sees nothing but one wall."""
+    reconstruction = room.reconstruct([0] * 4)
+    wall = replace(reconstruction, depth=np.full_like(reconstruction.depth, 2.0))
+    found = find_gravity(wall, GravityConfig(), CloudConfig())
+    assert found.source == "assumed level"
+    np.testing.assert_array_equal(found.up, [0, -1, 0])
+
+
+def test_a_ceiling_is_no_floor(room):
+    """Cameras pitched up see the ceiling; its plane lies above them."""
+    reconstruction = room.reconstruct([0] * 4)
+    v = np.arange(60)[:, None] - 29.5
+    rays_down = np.broadcast_to(v / 61.0 * np.cos(0.9) - np.sin(0.9), (60, 80))
+    ceiling = np.where(rays_down < -0.05, -1.0 / rays_down, 0).astype(np.float32)
+    found = find_gravity(replace(reconstruction, depth=np.stack([ceiling] * 4)), GravityConfig(), CloudConfig())
+    assert found.source == "assumed level"
+
+
+def test_noise_is_no_floor(room):
+    random = np.random.default_rng(0)
+    reconstruction = room.reconstruct(INDICES)
+    chaos = replace(reconstruction, depth=random.uniform(0.5, 6, reconstruction.depth.shape).astype(np.float32))
+    assert find_gravity(chaos, GravityConfig(), CloudConfig()).source == "assumed level"
+
+
+def test_a_window_without_confidence_has_no_floor(room):
+    reconstruction = room.reconstruct(INDICES)
+    silent = replace(reconstruction, confidence=np.zeros_like(reconstruction.confidence))
+    assert find_gravity(silent, GravityConfig(), CloudConfig()).source == "assumed level"
+
+
+def test_what_tf_knows_wins(room):
+    known = 3.0 * room.camera(0)[:3, :3].T @ np.array([0.0, 0.0, 1.0])
+    found = find_gravity(room.reconstruct(INDICES), GravityConfig(), CloudConfig(), up_camera=known)
+    assert found.source == "tf" and np.linalg.norm(found.up) == pytest.approx(1.0)
+    assert tilt(found.up, room.camera(0)) < 1e-5
+
+
+@pytest.mark.parametrize("bad", [np.zeros(3), np.full(3, np.nan)])
+def test_a_useless_outside_direction_is_ignored(room, bad):
+    assert find_gravity(room.reconstruct(INDICES), GravityConfig(), CloudConfig(), up_camera=bad).source == "floor"
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (30, 20, -10), (-170, -40, 25)])
+def test_the_map_starts_at_the_camera_with_z_up_and_x_along_its_view(angles):
+    level = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    R_world_camera = Rotation.from_euler("ZYX", angles, degrees=True).as_matrix() @ level
+    T_map_window = level_pose(R_world_camera.T @ np.array([0.0, 0.0, 1.0]))
+    assert np.linalg.det(T_map_window[:3, :3]) == pytest.approx(1.0)
+    np.testing.assert_array_equal(T_map_window[:3, 3], 0)
+    # By hand: the same camera with its heading taken away.
+    expected = Rotation.from_euler("ZYX", (0, *angles[1:]), degrees=True).as_matrix() @ level
+    np.testing.assert_allclose(T_map_window[:3, :3], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("direction", [1.0, -1.0])
+def test_a_camera_that_looks_straight_down_or_up_has_a_heading_too(direction):
+    T_map_window = level_pose(np.array([0.0, 0.0, direction]))
+    assert np.linalg.det(T_map_window[:3, :3]) == pytest.approx(1.0)
+    np.testing.assert_allclose(T_map_window[:3, :3] @ np.array([0, -1.0, 0]), [1, 0, 0], atol=1e-12)
+
+
+def test_scene_frame_lies_at_the_camera(room):
+    T_map_scene = scene_pose(room.camera(5))
+    np.testing.assert_allclose(T_map_scene[:3, 3], room.camera(5)[:3, 3])
+    np.testing.assert_allclose(T_map_scene[:3, 2], [0, 0, 1], atol=1e-12)
+    forward = room.camera(5)[:3, 2] * [1, 1, 0]
+    np.testing.assert_allclose(T_map_scene[:3, 0], forward / np.linalg.norm(forward), atol=1e-12)
