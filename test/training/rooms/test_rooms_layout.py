@@ -100,3 +100,17 @@ def test_unknown_furniture_is_refused():
         build_object("throne", "red", np.random.default_rng(0), [], 0.1)
     with pytest.raises(RoomError, match="mauve"):
         build_object("chair", "mauve", np.random.default_rng(0), [], 0.1)
+
+
+def test_no_television_hangs_before_a_window():
+    hung = 0
+    for seed in range(120):
+        made = room(seed, "test")
+        day = np.array(made.lights[1].position)
+        for thing in made.objects:
+            if thing.label == "television" and thing.on < 0:
+                hung += 1
+                corners = thing.box.corners()
+                gap = np.maximum(np.maximum(corners.min(axis=0) - day, day - corners.max(axis=0)), 0)
+                assert np.linalg.norm(gap[:2]) > 0.3
+    assert hung > 10

@@ -98,7 +98,10 @@ def _footprint(x: float, y: float, yaw: float, low: np.ndarray, high: np.ndarray
 class _Planner:
     """Places objects one after the other on the floor plan."""
 
-    def __init__(self, room: Room, keep_clear: np.ndarray, rng: np.random.Generator, style: RoomStyle) -> None:
+    def __init__(
+        self, room: Room, keep_clear: np.ndarray, window: np.ndarray, rng: np.random.Generator, style: RoomStyle
+    ) -> None:
+        self.window = window
         self.room, self.rng, self.style = room, rng, style
         self.shape = room.occupied.shape
         self.blocked = keep_clear.copy()
@@ -216,7 +219,7 @@ class _Planner:
         for _ in range(tries):
             x, y, yaw = self._candidate(label, low, high)
             covered = self._fits(_footprint(x, y, yaw, low, high, _MARGIN))
-            if covered is not None:
+            if covered is not None and not (covered[0] & self.window[covered[1], covered[2]]).any():
                 # Nothing may stand under it later: a cabinet there could reach into it.
                 self.room.occupied[covered[1], covered[2]] |= covered[0]
                 self.blocked[covered[1], covered[2]] |= covered[0]
@@ -250,8 +253,8 @@ def build_room(rng: np.random.Generator, style: RoomStyle) -> Room:
     size = (float(sides[0]), float(sides[1]), float(rng.uniform(*style.room_height)))
     shape = (int(np.ceil(size[1] / CELL)), int(np.ceil(size[0] / CELL)))
     room = Room(size, occupied=np.zeros(shape, bool))
-    keep_clear = build_structure(room.size, shape, CELL, rng, style, room.batch, room.materials, room.lights)
-    planner = _Planner(room, keep_clear, rng, style)
+    keep_clear, window = build_structure(room.size, shape, CELL, rng, style, room.batch, room.materials, room.lights)
+    planner = _Planner(room, keep_clear, window, rng, style)
 
     wanted: list[str] = []
     for label in LABELS:

@@ -171,11 +171,12 @@ def build_structure(
     batch: SolidBatch,
     materials: list[Material],
     lights: list[Light],
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Add the shell to ``batch``, ``materials`` and ``lights``.
 
     Returns:
-        bool [rows, columns], the floor cells of ``cell`` metres that furniture must leave free (in front of the door).
+        Two masks bool [rows, columns] of floor cells of ``cell`` metres: those that furniture must leave free (in front
+        of the door), and those above which nothing may hang (the window's).
     """
     length, width, height = size
     shell, walls = _Shell(batch, materials, rng), _walls(length, width)
@@ -187,13 +188,14 @@ def build_structure(
     door_wall, window_wall = walls[order[0]], walls[order[1]]
     along = float(rng.uniform(0.7, door_wall.length - 0.7))
     shell.door(door_wall, along)
-    ex, ey = door_wall.point(along, 0.45)
-    x0, x1, y0, y1 = (int(max(0, v / cell)) for v in (ex - 0.45, ex + 0.45, ey - 0.45, ey + 0.45))
-    keep_clear[y0 : y1 + 1, x0 : x1 + 1] = True
+    _mark(keep_clear, door_wall.point(along, 0.45), 0.45, cell)
 
     span = float(min(rng.choice([1.2, 1.6]), window_wall.length - 0.6))
     middle = float(rng.uniform(span / 2 + 0.2, window_wall.length - span / 2 - 0.2))
     shell.window(window_wall, middle, span)
+    window = np.zeros(shape, bool)
+    for share in (-0.5, 0.0, 0.5):
+        _mark(window, window_wall.point(middle + share * (span - 0.3), 0.2), 0.4, cell)
     for index in order[2:]:
         if rng.random() < 0.75:
             shell.picture(walls[index])
@@ -207,4 +209,11 @@ def build_structure(
     lights.append(Light((x, y, height - 0.12), colour, shadow=True))
     day = strength * rng.uniform(0.25, 0.6)
     lights.append(Light((*window_wall.point(middle, 0.3), 1.5), (day * 0.9, day * 0.97, day * 1.08)))
-    return keep_clear
+    return keep_clear, window
+
+
+def _mark(mask: np.ndarray, middle: tuple[float, float], reach: float, cell: float) -> None:
+    """Set the cells of the square that reaches ``reach`` metres around a point."""
+    (x, y), last = middle, reach / cell
+    rows, columns = (slice(int(max(0, v / cell - last)), int(v / cell + last) + 1) for v in (y, x))
+    mask[rows, columns] = True
