@@ -232,8 +232,8 @@ def test_language_and_grounding_learn_two_scenes_together():
     grounding = decoder(state_dim=32, dim=32, queries=24, neighbours=(8, 16))
     trained = [*language.parameters(), *grounding.parameters()]
     optimizer = torch.optim.AdamW(trained, 3e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 120)
-    for _ in range(120):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 160)
+    for _ in range(160):
         spoken = language.loss([tokens for tokens, _ in scenes], [[locate_pair(name) for name in names]] * 2)
         loss = spoken.loss
         for (tokens, boxes), states in zip(scenes, spoken.loc_states, strict=True):

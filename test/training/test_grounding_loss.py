@@ -9,7 +9,7 @@ import torch
 
 from vidllm_ros.model.boxes import box_iou
 from vidllm_ros.model.grounding import GroundingOutput
-from vidllm_ros.training.box_loss import box_diou, box_l1, long_side_first, quarter_turned, yaw_error
+from vidllm_ros.training.box_loss import box_l1, box_overlap, long_side_first, quarter_turned, yaw_error
 from vidllm_ros.training.grounding_loss import GroundingWeights, assign, calibration, grounding_loss, info_nce
 
 
@@ -28,8 +28,9 @@ def corners(box: np.ndarray) -> np.ndarray:
 def test_diou_is_iou_minus_the_share_of_the_enclosing_diagonal():
     first, second = random_boxes(30, 0), random_boxes(30, 1)
     first[:, 6] = second[:, 6]
-    found = box_diou(first, second).numpy()
-    for value, a, b in zip(found, first.numpy(), second.numpy(), strict=True):
+    iou, diou = (value.tolist() for value in box_overlap(first, second))
+    for overlap, value, a, b in zip(iou, diou, first.numpy(), second.numpy(), strict=True):
+        assert overlap == pytest.approx(box_iou(a, b), abs=1e-9)
         cosine, sine = np.cos(b[6]), np.sin(b[6])
         along = np.concatenate([corners(a), corners(b)]) @ np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
         diagonal = np.linalg.norm(along.max(axis=0) - along.min(axis=0))
@@ -40,10 +41,10 @@ def test_diou_is_iou_minus_the_share_of_the_enclosing_diagonal():
 def test_diou_pulls_a_box_from_afar():
     box = torch.tensor([5.0, 5, 0, 1, 1, 1, 0], requires_grad=True)
     target = torch.tensor([0.0, 0, 0, 1, 1, 1, 0])
-    value = box_diou(box, target)
+    value = box_overlap(box, target)[1]
     value.backward()
     assert -1 < value < 0 and (box.grad[:2] < 0).all() and box.grad.isfinite().all()
-    assert box_diou(target, target) == 1
+    assert box_overlap(target, target) == (1, 1)
 
 
 def directions(boxes: torch.Tensor) -> torch.Tensor:
@@ -89,10 +90,22 @@ def test_info_nce_against_the_written_formula():
 
 
 def test_calibration_is_binary_cross_entropy_of_the_score():
-    logits, none = torch.tensor([[2.0, -1.0]]), torch.tensor([0.5])
+    logits, none, quality = torch.tensor([[2.0, -1.0]]), torch.tensor([0.5]), torch.tensor([[0.8, 0.0]])
     scores = [1 / (1 + math.exp(-1.5)), 1 / (1 + math.exp(1.5))]
-    expected = -(math.log(scores[0]) + math.log(1 - scores[1])) / 2
-    assert float(calibration(logits, none, torch.tensor([[True, False]]))) == pytest.approx(expected, abs=1e-6)
+    first = 0.8 * math.log(scores[0]) + 0.2 * math.log(1 - scores[0])
+    expected = -(first + math.log(1 - scores[1])) / 2
+    assert float(calibration(logits, none, quality)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_better_of_two_boxes_on_an_object_is_to_score_higher():
+    target = torch.tensor([[0.0, 0, 0, 2, 1, 1, 0]]).double()
+    boxes = torch.cat([target, target + torch.tensor([0.5, 0, 0, 0, 0, 0, 0])])
+    logits = torch.tensor([3.0, 3.0]).double().requires_grad_()
+    weights = GroundingWeights(match=0)
+    grounding_loss(output_for(boxes, logits), [target], weights).loss.backward()
+    score = 1 / (1 + math.exp(-3))
+    expected = [weights.calibration * (score - (1 + iou) / 2) / 2 for iou in (1, 0.6)]
+    assert logits.grad.tolist() == pytest.approx(expected)
 
 
 def output_for(boxes: torch.Tensor, logits: torch.Tensor, none: float = 0.0) -> GroundingOutput:
@@ -110,7 +123,7 @@ def test_assignment_is_the_cheapest_of_all():
 
     def cost(query: int, target: int) -> float:
         def written(one: torch.Tensor) -> float:
-            shape = weights.l1 * box_l1(boxes[query], one) + weights.diou * (1 - box_diou(boxes[query], one))
+            shape = weights.l1 * box_l1(boxes[query], one) + weights.diou * (1 - box_overlap(boxes[query], one)[1])
             return float(shape + weights.yaw * yaw_error(directions(boxes[query]), one))
 
         first = long_side_first(targets[target])

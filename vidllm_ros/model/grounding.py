@@ -81,7 +81,10 @@ class GroundingOutput:
 
     @property
     def scores(self) -> Tensor:
-        """[P, Q] probability of each query of the last layer against "no such object"."""
+        """[P, Q] probability of the last layer's queries against "no such object".
+
+        Trained towards 0 on anything else and (1 + IoU) / 2 on a named object.
+        """
         return (self.logits[-1] - self.none_logits[-1].unsqueeze(-1)).sigmoid()
 
 

@@ -8,18 +8,19 @@ import torch
 from torch import Tensor
 
 
-def box_diou(boxes: Tensor, targets: Tensor) -> Tensor:
-    """Distance IoU (Zheng et al., 2020) of boxes along one pair of axes: IoU - d^2 / c^2.
+def box_overlap(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and distance IoU (Zheng et al., 2020) of boxes along one pair of axes.
 
-    d is the distance of the centres, c the diagonal of the smallest enclosing box. Both boxes are taken along the axes
-    of the target, which is exact once their yaws agree; what the yaw still lacks is ``yaw_error``'s.
+    DIoU is IoU - d^2 / c^2, with d the distance of the centres and c the diagonal of the smallest enclosing box. Both
+    boxes are taken along the axes of the target, which is exact once their yaws agree; what the yaw still lacks is
+    ``yaw_error``'s.
 
     Args:
         boxes: [..., 7] box vectors.
         targets: [..., 7], of a shape that broadcasts.
 
     Returns:
-        [...], between -1 and 1.
+        IoU [...] between 0 and 1, and DIoU [...] between -1 and 1.
     """
     offset = boxes[..., :3] - targets[..., :3]
     cosine, sine = targets[..., 6].cos(), targets[..., 6].sin()
@@ -31,9 +32,9 @@ def box_diou(boxes: Tensor, targets: Tensor) -> Tensor:
     low = torch.maximum(offset - half, -target_half)
     shared = (high - low).clamp(min=0).prod(dim=-1)
     union = boxes[..., 3:6].prod(dim=-1) + targets[..., 3:6].prod(dim=-1) - shared
+    iou = shared / union.clamp(min=1e-9)
     enclosing = torch.maximum(offset + half, target_half) - torch.minimum(offset - half, -target_half)
-    distance = offset.square().sum(dim=-1) / enclosing.square().sum(dim=-1).clamp(min=1e-9)
-    return shared / union.clamp(min=1e-9) - distance
+    return iou, iou - offset.square().sum(dim=-1) / enclosing.square().sum(dim=-1).clamp(min=1e-9)
 
 
 def yaw_error(directions: Tensor, targets: Tensor) -> Tensor:

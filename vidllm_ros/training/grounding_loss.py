@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vidllm_ros.model.boxes import points_inside
 from vidllm_ros.model.grounding import GroundingOutput
-from vidllm_ros.training.box_loss import box_diou, box_l1, long_side_first, quarter_turned, yaw_error
+from vidllm_ros.training.box_loss import box_l1, box_overlap, long_side_first, quarter_turned, yaw_error
 
 _NEARLY_SQUARE = 0.8  # short over long side
 
@@ -28,8 +28,9 @@ class GroundingWeights:
         diou: 1 - DIoU.
         yaw: direction.
         match: InfoNCE between queries and ``<LOC>``.
-        calibration: binary cross-entropy of each query against "no such object", which InfoNCE alone leaves open: with
-            it a score is the probability that the query is on a named object.
+        calibration: binary cross-entropy of each query's score against "no such object", which InfoNCE alone leaves
+            open. The score to learn is 0 for a query on no named object and (1 + IoU) / 2 for one on an object, so that
+            of two boxes on one object the better one survives the suppression.
         seeds_inside: queries whose seed lies within a target are positives beside the assigned one; suppression merges
             their boxes.
     """
@@ -78,9 +79,18 @@ def grounding_loss(
     wanted = torch.cat([target.to(output.boxes) for target in targets])
     owners = assign(output, wanted, [len(target) for target in targets], weights)
     positives = owners >= 0
-    terms = _box_terms(output.boxes[positives], output.directions[positives], wanted[owners[positives]], weights)
-    rows = (output.logits.flatten(0, 1), output.none_logits.flatten(), positives.flatten(0, 1))
-    terms |= {"match": info_nce(*rows).mean(), "calibration": calibration(*rows)}
+    boxes, directions = output.boxes[positives], output.directions[positives]
+    written = _as_written(boxes, directions, wanted[owners[positives]], weights)[1]
+    iou, diou = box_overlap(boxes, written)
+    quality = torch.zeros_like(output.logits)
+    quality[positives] = (1 + iou.detach()) / 2
+    terms = {
+        "l1": _mean(box_l1(boxes, written)),
+        "diou": _mean(1 - diou),
+        "yaw": _mean(yaw_error(directions, written)),
+        "match": info_nce(output.logits.flatten(0, 1), output.none_logits.flatten(), positives.flatten(0, 1)).mean(),
+        "calibration": calibration(output.logits, output.none_logits, quality),
+    }
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
     return GroundingLoss(total, {name: float(value.detach()) for name, value in terms.items()})
 
@@ -137,24 +147,20 @@ def info_nce(logits: Tensor, none_logits: Tensor, positives: Tensor) -> Tensor:
     return everything.logsumexp(dim=1) - everything.masked_fill(~chosen, -torch.inf).logsumexp(dim=1)
 
 
-def calibration(logits: Tensor, none_logits: Tensor, positives: Tensor) -> Tensor:
-    """Mean binary cross-entropy of every query's score. Shapes as in ``info_nce``; a scalar, 0 without queries."""
-    if logits.numel() == 0:
-        return logits.sum()
-    margins = logits - none_logits.unsqueeze(1)
-    return torch.nn.functional.binary_cross_entropy_with_logits(margins, positives.to(margins.dtype))
+def calibration(logits: Tensor, none_logits: Tensor, quality: Tensor) -> Tensor:
+    """Mean binary cross-entropy of the scores; 0 without queries.
+
+    Args:
+        logits: [..., Q] similarity over temperature.
+        none_logits: [...] of the zero target.
+        quality: [..., Q] the score that each query should have, 0 to 1.
+    """
+    margins = logits - none_logits.unsqueeze(-1)
+    return _mean(torch.nn.functional.binary_cross_entropy_with_logits(margins, quality, reduction="none"))
 
 
-def _box_terms(boxes: Tensor, directions: Tensor, targets: Tensor, weights: GroundingWeights) -> dict[str, Tensor]:
-    if len(boxes) == 0:
-        nothing = boxes.sum() + directions.sum()
-        return {"l1": nothing, "diou": nothing, "yaw": nothing}
-    written = _as_written(boxes, directions, targets, weights)[1]
-    return {
-        "l1": box_l1(boxes, written).mean(),
-        "diou": (1 - box_diou(boxes, written)).mean(),
-        "yaw": yaw_error(directions, written).mean(),
-    }
+def _mean(values: Tensor) -> Tensor:
+    return values.mean() if values.numel() else values.sum()
 
 
 @torch.no_grad()
@@ -168,7 +174,7 @@ def _as_written(boxes: Tensor, directions: Tensor, targets: Tensor, weights: Gro
     writings = torch.stack([first, quarter_turned(first)])
     costs = (
         weights.l1 * box_l1(boxes, writings)
-        + weights.diou * (1 - box_diou(boxes, writings))
+        + weights.diou * (1 - box_overlap(boxes, writings)[1])
         + weights.yaw * yaw_error(directions, writings)
     )
     elongated = first[..., 4] < _NEARLY_SQUARE * first[..., 3]
