@@ -1,0 +1,314 @@
+"""``vidllm replay``: a recording through the real node, over real ROS 2, to files and a report. Needs ROS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidllm_ros.evaluation import messages, results
+from vidllm_ros.evaluation import truth as ground_truth
+from vidllm_ros.evaluation.bags import Bag, is_bag
+from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.folders import INDEX, FrameFolder
+from vidllm_ros.evaluation.pacing import sampling_for
+from vidllm_ros.evaluation.report import write_report
+from vidllm_ros.evaluation.results import AskedQuestion, Replay
+from vidllm_ros.evaluation.scores import Scores, score
+from vidllm_ros.node.client import ClientError
+from vidllm_ros.node.replay_collector import Collector
+from vidllm_ros.node.replay_link import ReplayLink
+from vidllm_ros.node.replay_player import Player, Progress
+from vidllm_ros.node.replay_process import NodeProcess, ReplayError, private_environment, shared_memory
+from vidllm_ros.perception.config import WindowConfig
+from vidllm_ros.perception.save import save_cloud
+from vidllm_ros.srv import Query
+
+Recording = Bag | FrameFolder
+_DIAGNOSTICS_PERIOD = 0.1  # seconds; the replay paces itself by them
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What to play and how; the fields are the options of ``vidllm replay``.
+
+    Attributes:
+        recording: bag, or folder of frames.
+        out: folder for the results.
+        questions: to ask afterwards.
+        known_questions: how many questions of the ground truth to ask as well.
+        scope: "all" or "window".
+        topic: image topic; empty to choose.
+        camera_info_topic: empty to choose.
+        publish_tf: play /tf and /tf_static too.
+        truth: where ground truth is; None to look for it.
+        frames: how many to play; None for all.
+        rate: speed; None for lock-step.
+        parameters: of the node, checked.
+        running_node: name of a node that runs already; empty to start one.
+        timeout: seconds one step may take.
+        command: for the report.
+    """
+
+    recording: Path
+    out: Path
+    questions: tuple[str, ...] = ()
+    known_questions: int = 0
+    scope: str = "all"
+    topic: str = ""
+    camera_info_topic: str = ""
+    publish_tf: bool = False
+    truth: Path | None = None
+    frames: int | None = None
+    rate: float | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    running_node: str = ""
+    timeout: float = 300.0
+    command: str = ""
+
+
+def replay(options: ReplayOptions) -> Replay:
+    """Play, ask, collect, score and write everything; what came out.
+
+    Raises:
+        EvaluationError: the recording, the truth or the node cannot be used.
+    """
+    with open_recording(options) as recording:
+        truth = ground_truth.load(recording, options.truth)
+        options.out.mkdir(parents=True, exist_ok=True)
+        made = _run(options, recording, truth)
+        scores = score(made, truth)
+        write_outputs(options.out, made, scores, truth)
+    print(summary(made, scores, options.out))
+    return made
+
+
+def open_recording(options: ReplayOptions) -> Recording:
+    """The recording, opened.
+
+    Raises:
+        BagError: it cannot be read, is empty, or lacks a topic.
+    """
+    path = options.recording
+    if not is_bag(path) and (path / INDEX).exists():
+        return FrameFolder(path)
+    return Bag(path, options.topic, options.camera_info_topic)
+
+
+def write_outputs(out: Path, made: Replay, scores: Scores, truth: ground_truth.GroundTruth) -> None:
+    """Every file but those the node and the collector wrote."""
+    results.write(out, made)
+    (out / "scores.json").write_text(json.dumps(scores.to_json(), indent=2) + "\n", encoding="utf-8")
+    if len(made.points) and not (out / "map.ply").exists():
+        save_cloud(out / "map.ply", made.points, made.colors, {"frame": "map"})
+    write_report(out / "report.html", made, scores, truth)
+
+
+def summary(made: Replay, scores: Scores, out: Path) -> str:
+    """What came out, in a few lines."""
+    stitched = sum(row["status"] == "stitched" for row in made.windows)
+    lines = [
+        f"frames   {made.published} played, {made.used_frames} used; poses for {len(made.T_map_camera)}",
+        f"windows  {len(made.windows)}, {stitched} stitched to the one before",
+        f"map      {len(made.points)} points, boxes {len(made.boxes)}",
+    ]
+    if scores.trajectory:
+        t = scores.trajectory
+        lines.append(
+            f"path     ATE {t.ate_se3:.3f} m with SE(3), {t.ate_sim3:.3f} m with Sim(3) (map {1 / t.scale:.3f} times "
+            f"as large); RPE {t.rpe_translation:.3f} m, {t.rpe_rotation:.2f} deg; the camera went {t.true_length:.2f} m"
+        )
+    if scores.depth:
+        lines.append(
+            f"depth    AbsRel {scores.depth.abs_rel:.3f}, RMSE {scores.depth.rmse:.3f} m, delta1 "
+            f"{scores.depth.delta1:.3f} ({scores.depth_frames} frames); with fitted "
+            f"medians AbsRel {scores.depth_fitted.abs_rel:.3f}"
+        )
+    lines += [f"box      {b.label}: IoU {b.iou:.2f}, best of any label {b.iou_any:.2f}" for b in scores.boxes[:8]]
+    if scores.answers:
+        lines.append(f"answers  {scores.answers.exact:.0%} of {len(scores.answers.matched)} known ones match exactly")
+    lines += [f"note     {note}" for note in scores.notes]
+    for asked in made.asked:
+        reply = f"{asked.answer}  (confidence {asked.confidence:.2f})" if not asked.error_code else f"! {asked.message}"
+        lines += [f"Q: {asked.question}", f"A: {reply}"]
+    return "\n".join([*lines, f"report   {out / 'report.html'}"])
+
+
+def _run(options: ReplayOptions, recording: Recording, truth: ground_truth.GroundTruth) -> Replay:
+    stamps = [frame.stamp_ns for frame in recording.frames()][: options.frames]
+    if not stamps:
+        raise EvaluationError("there are no frames to play: --frames must be at least 1.")
+    parameters = _parameters(options, recording, stamps)
+    own = not options.running_node
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_environment(private_environment() if own else shared_memory()))
+        process = stack.enter_context(NodeProcess(options.out, parameters)) if own else None
+        collector = stack.enter_context(Collector(_fresh_folder(options.out / "result_bag")))
+        link = stack.enter_context(
+            ReplayLink(
+                options.running_node or "/vidllm",
+                recording.image_type,
+                collector.take,
+                process.check if process else lambda: None,
+            )
+        )
+        progress = Progress(len(stamps))
+        progress.say("starting the node" if own else f"waiting for {link.target}")
+        link.wait_until_ready(options.timeout)
+        if not own:
+            link.client.reset()
+            link.client.enable(True)
+        in_use = link.parameters(options.timeout)
+        player = Player(recording, link, collector, in_use, progress, options.timeout)
+        started = time.monotonic()
+        player.play(len(stamps), options.rate, options.publish_tf)
+        player.finish()
+        collector.asking = True
+        asked = _ask(options, link, truth, progress)
+        wall_time = time.monotonic() - started
+        points, colors = _save_map(options, link, collector)
+        if not own:
+            link.client.enable(True)
+        settings = _settings(options, link, {**parameters, **in_use} if own else in_use)
+        progress.say("")
+    path = collector.path
+    return Replay(
+        recording=_describe(recording, stamps, player.size),
+        settings=settings,
+        stamps_ns=path[0],
+        T_map_camera=path[1],
+        points=points,
+        colors=colors,
+        boxes=tuple(collector.boxes()),
+        asked=asked,
+        windows=tuple(collector.windows),
+        frames=player.pictures(),
+        depth=collector.depth,
+        published=player.sent,
+        wall_time=wall_time,
+    )
+
+
+def _parameters(options: ReplayOptions, recording: Recording, stamps: list[int]) -> dict[str, Any]:
+    """Those of the user, and those that make a replay repeatable."""
+    given = dict(options.parameters)
+    named = {name.partition(".")[2]: value for name, value in given.items() if name.startswith("window.")}
+    sampling = {} if {"sample_rate", "min_motion"} & set(named) else sampling_for(stamps, WindowConfig(**named))
+    return {
+        "image_transport": "compressed" if recording.image_type.endswith("CompressedImage") else "raw",
+        "image_qos": "default",
+        "image_qos_depth": 100,
+        "diagnostics_period": _DIAGNOSTICS_PERIOD,
+        "path.max_poses": max(1024, len(stamps)),
+        **sampling,
+        **given,
+    }
+
+
+def _ask(
+    options: ReplayOptions, link: ReplayLink, truth: ground_truth.GroundTruth, progress: Progress
+) -> tuple[AskedQuestion, ...]:
+    asked = []
+    known = [question for question in truth.answers if question not in options.questions]
+    scope = Query.Request.SCOPE_ALL if options.scope == "all" else Query.Request.SCOPE_WINDOW
+    for question in [*options.questions, *known[: options.known_questions]]:
+        progress.say(f"asking: {question}")
+        started = time.monotonic()
+        try:
+            response = link.client.ask(question, scope=scope, timeout=options.timeout)
+        except ClientError as error:
+            if not error.code:
+                raise
+            latency = time.monotonic() - started
+            asked.append(AskedQuestion(question, "", latency=latency, error_code=error.code, message=str(error)))
+            continue
+        asked.append(
+            AskedQuestion(
+                question=question,
+                answer=response.answer,
+                confidence=float(response.confidence),
+                boxes=tuple(messages.boxes(response.detections)),
+                window_id=int(response.window_id),
+                inference_time=float(response.inference_time),
+                latency=time.monotonic() - started,
+            )
+        )
+    return tuple(asked)
+
+
+def _save_map(options: ReplayOptions, link: ReplayLink, collector: Collector) -> tuple[np.ndarray, np.ndarray]:
+    """The map as the node saved it; as it last published it where the file is on another machine or was refused."""
+    path = (options.out / "map.ply").resolve()
+    path.unlink(missing_ok=True)
+    try:
+        link.client.save_map(str(path), overwrite=True, timeout=options.timeout)
+    except ClientError as error:
+        print(f"vidllm: the node saved no map: {error}", file=sys.stderr)
+    path.with_suffix(".tum").unlink(missing_ok=True)  # trajectory.tum says the same
+    if not path.exists():
+        return collector.map
+    import open3d
+
+    cloud = open3d.io.read_point_cloud(str(path))
+    colors = np.round(np.asarray(cloud.colors) * 255).astype(np.uint8)
+    return np.asarray(cloud.points, dtype=np.float32), colors
+
+
+def _settings(options: ReplayOptions, link: ReplayLink, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    checkpoint = link.value("checkpoint")
+    return {
+        "command": options.command,
+        "checkpoint": checkpoint,
+        "model": Path(checkpoint).name,
+        "device": link.value("device"),
+        "machine": f"{os.cpu_count()} CPU cores ({platform.machine()})",
+        "pace": "lock-step" if options.rate is None else f"{options.rate:g} times real time",
+        "parameters": dict(sorted(parameters.items())),
+    }
+
+
+def _describe(recording: Recording, stamps: list[int], size: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "name": recording.path.resolve().name,
+        "path": str(recording.path),
+        "topic": recording.image_topic,
+        "type": recording.image_type,
+        "camera_info": recording.camera_info_topic or "",
+        "frames": len(stamps),
+        "duration": (max(stamps) - min(stamps)) / 1e9,
+        "size": f"{size[0]} x {size[1]}",
+    }
+
+
+def _fresh_folder(path: Path) -> Path:
+    """A path nothing is at; a bag of an earlier run is removed."""
+    if path.exists():
+        if not is_bag(path):
+            raise ReplayError(f"{path} exists and is no bag of an earlier replay: choose another --out.")
+        shutil.rmtree(path)
+    return path
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These environment variables while it lasts: the middleware of this process and of its child read them."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

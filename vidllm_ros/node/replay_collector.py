@@ -1,0 +1,109 @@
+"""Keeps what the node publishes: everything in a bag, and what the report needs in memory."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+from vidllm_ros.evaluation import grounding, messages
+from vidllm_ros.evaluation.bags import stamp_ns
+from vidllm_ros.evaluation.result_bag import ResultBag, message_types
+from vidllm_ros.model.outputs import Box3D
+
+_PACKAGES = ("vidllm_ros", "vision_msgs")  # whose messages rosbags does not know
+
+
+class Collector:
+    """Takes serialised messages from the link's thread; a context manager that finishes the bag.
+
+    Args:
+        bag: the bag's folder, which must not exist.
+
+    Attributes:
+        windows: one row for each window.
+        depth: depth images by stamp, float32 [h, w] metres.
+        now_ns: recorded time, for the bag; set by who plays.
+        asking: questions are being asked, so boxes are answers and not those of a window.
+    """
+
+    def __init__(self, bag: Path) -> None:
+        self._types = message_types(_message_folders())
+        self._bag = ResultBag(bag, self._types)
+        self._lock = threading.Lock()
+        self._latest: dict[str, tuple[str, bytes]] = {}
+        self._open_boxes: list[Box3D] = []
+        self._boxes: list[Box3D] = []
+        self._last_log = 0
+        self.windows: list[dict[str, Any]] = []
+        self.depth: dict[int, np.ndarray] = {}
+        self.now_ns = 0
+        self.asking = False
+
+    def __enter__(self) -> Collector:
+        """The collector."""
+        return self
+
+    def __exit__(self, *trace: Any) -> None:
+        """Finish the bag."""
+        with self._lock:
+            self._bag.__exit__(*trace)
+
+    def take(self, topic: str, kind: str, data: bytes) -> None:
+        """One message the node published on ``~/topic``."""
+        with self._lock:
+            self._last_log = max(self._last_log + 1, self.now_ns)
+            self._bag.write(f"/vidllm/{topic}", kind, self._last_log, data)
+            if topic in ("path", "map"):
+                self._latest[topic] = (kind, data)
+            elif topic == "depth/image":
+                message = self._types.deserialize_cdr(data, kind)
+                self.depth[stamp_ns(message)] = messages.depth_image(message)
+            elif topic == "detections" and not self.asking:
+                self._open_boxes = messages.boxes(self._types.deserialize_cdr(data, kind))
+            elif topic == "window":
+                self._take_window(messages.window_row(self._types.deserialize_cdr(data, kind)))
+
+    def boxes(self) -> list[Box3D]:
+        """Boxes of all windows since the map began, in map; of those that overlap the surest."""
+        with self._lock:
+            return grounding.merged(self._boxes)
+
+    @property
+    def path(self) -> tuple[np.ndarray, np.ndarray]:
+        """Stamps int64 [K] and ``T_map_camera`` [K, 4, 4] as last published."""
+        if "path" not in self._latest:
+            return np.zeros(0, dtype=np.int64), np.zeros((0, 4, 4))
+        return messages.path(self._decode("path"))
+
+    @property
+    def map(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points and colours of the map as last published."""
+        if "map" not in self._latest:
+            return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
+        return messages.cloud(self._decode("map"))
+
+    def _take_window(self, row: dict[str, Any]) -> None:
+        # boxes are published before their window's description
+        if row["status"] == "first":
+            self._boxes = []  # the map began anew
+        self._boxes += self._open_boxes
+        self._open_boxes = []
+        self.windows.append(row)
+
+    def _decode(self, topic: str) -> Any:
+        kind, data = self._latest[topic]
+        return self._types.deserialize_cdr(data, kind)
+
+
+def _message_folders() -> dict[str, Path]:
+    folders = {}
+    for package in _PACKAGES:
+        try:
+            folders[package] = Path(get_package_share_directory(package)) / "msg"
+        except PackageNotFoundError:
+            continue
+    return folders
