@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidllm_ros.model.backbone import GlobalFrameBackbone
+from vidllm_ros.model.layers import SelfAttention
 from vidllm_ros.model.outputs import GeometryOutput
 from vidllm_ros.training.geometry_targets import GeometryTargets
 from vidllm_ros.training.sample import Sample
@@ -46,14 +48,68 @@ def patch_correspondences(targets: GeometryTargets, first: int, second: int, pat
     return torch.where(visible, v // patch * (width // patch) + u // patch, IGNORED)
 
 
+class AttentionProbe:
+    """Looks at what one global block attends to, so that two of its heads can be taught to match.
+
+    Without it, attention across frames finds matching patches only after tens of thousands of frames, and until then every
+    pose is "no motion".
+    """
+
+    def __init__(self, backbone: GlobalFrameBackbone, block: int) -> None:
+        self.special_tokens = backbone.special_tokens
+        self.attention: SelfAttention = backbone.global_blocks[block].attn
+        self.inputs: tuple[Tensor, Tensor] | None = None
+        self.attention.register_forward_pre_hook(self._remember)
+
+    def _remember(self, module: nn.Module, args: tuple[Tensor, Tensor]) -> None:
+        self.inputs = args
+
+    def logits(self, frames: int, heads: int) -> Tensor:
+        """Attention logits of the first ``heads`` heads, [B, heads, S, P, S, P] with the special tokens in front."""
+        assert self.inputs is not None
+        x, positions = self.inputs
+        a = self.attention
+        b, n, c = x.shape
+        q, k, _ = a.qkv(x).reshape(b, n, 3, a.heads, c // a.heads)[:, :, :, :heads].permute(2, 0, 3, 1, 4)
+        q, k = a.q_norm(q), a.k_norm(k)
+        if a.rope is not None:
+            q, k = a.rope(q, positions), a.rope(k, positions)
+        logits = q @ k.mT / (c // a.heads) ** 0.5
+        return logits.unflatten(-1, (frames, n // frames)).unflatten(2, (frames, n // frames))
+
+    def loss(self, targets: GeometryTargets, patch: int) -> Tensor:
+        """Head 0 finds each point's patch in the first frame among everything, head 1 in a neighbour frame."""
+        frames = targets.depth.shape[1]
+        if frames < 2:
+            return targets.depth.new_zeros(())
+        logits = self.logits(frames, heads=2)
+        special = self.special_tokens
+        losses = []
+        for frame in range(1, frames):
+            to_first = patch_correspondences(targets, frame, 0, patch, tolerance=0.05)
+            rows = logits[:, 0, frame, special:].flatten(2)
+            # The first frame's patches stand right behind its special tokens.
+            wanted = torch.where(to_first == IGNORED, IGNORED, to_first + special)
+            losses.append(masked_cross_entropy(rows, wanted))
+            to_neighbour = patch_correspondences(targets, frame, frame - 1, patch, tolerance=0.05)
+            losses.append(masked_cross_entropy(logits[:, 1, frame, special:, frame - 1, special:], to_neighbour))
+        return torch.stack(losses).mean()
+
+
+def masked_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of [..., K] logits over the targets that are not ``IGNORED``; 0 without any."""
+    return F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=IGNORED).nan_to_num()
+
+
 class AuxiliaryHeads(nn.Module):
-    """Linear heads on patch tokens: point map, correspondence, class and colour."""
+    """Linear heads on patch tokens: point map, place in the first image, correspondence, class and colour."""
 
     def __init__(self, dim: int, classes: list[str], colors: list[str], match_dim: int = 64) -> None:
         super().__init__()
         self.classes = {name: STRUCTURE_CLASSES + i for i, name in enumerate(classes)}
         self.colors = {name: i for i, name in enumerate(colors)}
         self.point = nn.Sequential(nn.LayerNorm(2 * dim), nn.Linear(2 * dim, 3))
+        self.place = nn.Sequential(nn.LayerNorm(2 * dim), nn.Linear(2 * dim, 2))
         self.match = nn.Linear(dim, match_dim)
         self.match_deep = nn.Linear(2 * dim, match_dim)
         self.label = nn.Linear(dim, STRUCTURE_CLASSES + len(classes))
@@ -82,8 +138,21 @@ class AuxiliaryHeads(nn.Module):
             for second in {first + 1, frames - 1}:
                 target = patch_correspondences(targets, first, second, patch, tolerance=0.05)
                 logits = embedded[:, first] @ embedded[:, second].mT
-                losses.append(F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED))
-        return torch.stack(losses).nan_to_num().mean() if losses else tokens.new_zeros(())
+                losses.append(masked_cross_entropy(logits, target))
+        return torch.stack(losses).mean() if losses else tokens.new_zeros(())
+
+    def place_loss(self, geometry_tokens: Tensor, targets: GeometryTargets, patch: int) -> Tensor:
+        """Where the first image shows each patch's point, in units of the image's sides; L1 over visible points."""
+        pixel = at_patch_centres(targets.points, patch) @ targets.intrinsics[:, :1].mT
+        z = pixel[..., 2:]
+        uv = pixel[..., :2] / z.clamp_min(1e-3)
+        height, width = targets.depth.shape[-2:]
+        uv = uv / uv.new_tensor([width, height])
+        known = at_patch_centres(targets.depth, patch) > 0
+        visible = known & (z[..., 0] > 0.02) & (uv > -0.5).all(-1) & (uv < 1.5).all(-1)
+        visible[:, 0] = False
+        error = (self.place(geometry_tokens) - uv).abs().sum(-1)
+        return (error * visible).sum() / visible.sum().clamp_min(1)
 
     def forward(
         self, features: Tensor, output: GeometryOutput, targets: GeometryTargets, samples: list[Sample]
@@ -96,14 +165,11 @@ class AuxiliaryHeads(nn.Module):
         points = self.point(output.geometry_tokens)
         semantic = output.semantic_tokens
 
-        def cross_entropy(head: nn.Linear, target: Tensor) -> Tensor:
-            loss = F.cross_entropy(head(semantic).flatten(0, 2), target.flatten(), ignore_index=IGNORED)
-            return loss.nan_to_num()
-
         return {
             "patch_point": (points - truth).norm(dim=-1)[known].mean(),
             "match": self.match_loss(features[:, :, -1], self.match, targets, patch),
             "match_deep": self.match_loss(output.geometry_tokens, self.match_deep, targets, patch),
-            "label": cross_entropy(self.label, label),
-            "color": cross_entropy(self.color, color),
+            "place": self.place_loss(output.geometry_tokens, targets, patch),
+            "label": masked_cross_entropy(self.label(semantic), label),
+            "color": masked_cross_entropy(self.color(semantic), color),
         }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vidllm_ros.model.reconstruction import ReconstructionModel
-from vidllm_ros.training.auxiliary import AuxiliaryHeads
+from vidllm_ros.training.auxiliary import AttentionProbe, AuxiliaryHeads
 from vidllm_ros.training.geometry_loss import GeometryLossConfig, geometry_losses
 from vidllm_ros.training.geometry_targets import geometry_targets
 from vidllm_ros.training.loop import TrainingLoop, process_index, world_size
@@ -38,6 +38,8 @@ class GeometryPhaseConfig:
     losses: GeometryLossConfig = field(default_factory=GeometryLossConfig)
     auxiliary: tuple[tuple[str, float], ...] = (
         ("patch_point", 1.0),
+        ("place", 1.0),
+        ("attention", 0.3),
         ("match", 0.2),
         ("match_deep", 0.2),
         ("label", 0.3),
@@ -52,6 +54,8 @@ class GeometryModel(nn.Module):
         super().__init__()
         self.reconstruction = reconstruction
         self.auxiliary = AuxiliaryHeads(reconstruction.config.encoder.dim, list(LABELS), list(COLOURS))
+        # Early enough that the later blocks can turn matches into motion.
+        self.probe = AttentionProbe(reconstruction.backbone, block=min(1, reconstruction.config.backbone.pairs - 1))
 
 
 class GeometryPhase:
@@ -85,6 +89,7 @@ class GeometryPhase:
         output = network(features, network.config.image_size)
         total, parts = geometry_losses(output, targets, self.config.losses)
         extra = self.model.auxiliary(features, output, targets, samples)
+        extra["attention"] = self.model.probe.loss(targets, network.config.patch_size)
         total = total + torch.stack([weight * extra[name] for name, weight in self.config.auxiliary]).sum()
         values = {name: float(value.detach()) for name, value in {**parts, **extra}.items()}
         values["abs_rel"] = metric_error(output.metric_depth.detach(), targets.depth)
