@@ -38,7 +38,9 @@ class Page(HTMLParser):
 
 
 def write(tmp_path, made, truth=None) -> tuple[Page, str]:
-    path = report.write_report(tmp_path / "report.html", made, score(made, truth or GroundTruth()), truth)
+    path = report.write_report(
+        tmp_path / "report.html", made, score(made, truth or GroundTruth()), truth, made.lacking()
+    )
     text = path.read_text(encoding="utf-8")
     return Page(text), text
 

@@ -23,7 +23,9 @@ NANO_NOTE = (
 _PICTURE_WIDTH = 320
 
 
-def write_report(path: str | Path, replay: Replay, scores: Scores, truth: GroundTruth | None = None) -> Path:
+def write_report(
+    path: str | Path, replay: Replay, scores: Scores, truth: GroundTruth | None = None, lacking: str = ""
+) -> Path:
     """Write ``report.html`` and, beside it, the map from above as ``map.png``.
 
     Args:
@@ -31,6 +33,7 @@ def write_report(path: str | Path, replay: Replay, scores: Scores, truth: Ground
         replay: what came out of the node.
         scores: its errors, empty where nothing is known.
         truth: drawn into the map where its poses are known.
+        lacking: one sentence on what is missing, shown at the top.
 
     Returns:
         The path of the page.
@@ -45,6 +48,7 @@ def write_report(path: str | Path, replay: Replay, scores: Scores, truth: Ground
         .get_template("report.html")
         .render(
             replay=replay,
+            lacking=lacking,
             scores=scores,
             references=truth.answers if truth else {},
             note=NANO_NOTE if replay.settings.get("model") == "nano" else "",

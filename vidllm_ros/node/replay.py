@@ -57,6 +57,7 @@ class ReplayOptions:
         parameters: of the node, checked.
         running_node: name of a node that runs already; empty to start one.
         timeout: seconds one step may take.
+        required: parts that must come out, see ``results.PARTS``.
         command: for the report.
     """
 
@@ -74,6 +75,7 @@ class ReplayOptions:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     running_node: str = ""
     timeout: float = 300.0
+    required: tuple[str, ...] = ("points", "poses")
     command: str = ""
 
 
@@ -88,7 +90,7 @@ def replay(options: ReplayOptions) -> Replay:
         options.out.mkdir(parents=True, exist_ok=True)
         made = _run(options, recording, truth)
         scores = score(made, truth)
-        write_outputs(options.out, made, scores, truth)
+        write_outputs(options, made, scores, truth)
     print(summary(made, scores, options.out))
     return made
 
@@ -105,13 +107,14 @@ def open_recording(options: ReplayOptions) -> Recording:
     return Bag(path, options.topic, options.camera_info_topic)
 
 
-def write_outputs(out: Path, made: Replay, scores: Scores, truth: ground_truth.GroundTruth) -> None:
+def write_outputs(options: ReplayOptions, made: Replay, scores: Scores, truth: ground_truth.GroundTruth) -> None:
     """Every file but those the node and the collector wrote."""
+    out = options.out
     results.write(out, made)
     (out / "scores.json").write_text(json.dumps(scores.to_json(), indent=2) + "\n", encoding="utf-8")
     if len(made.points) and not (out / "map.ply").exists():
         save_cloud(out / "map.ply", made.points, made.colors, {"frame": "map"})
-    write_report(out / "report.html", made, scores, truth)
+    write_report(out / "report.html", made, scores, truth, made.lacking(options.required))
 
 
 def summary(made: Replay, scores: Scores, out: Path) -> str:

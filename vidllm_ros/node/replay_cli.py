@@ -120,6 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         parameters=parameters,
         running_node=arguments.use_running_node or "",
         timeout=arguments.timeout,
+        required=tuple(required),
         command=shlex.join(["vidllm", *sys.argv[1:]]),
     )
     lacking = replay(options).lacking(required)

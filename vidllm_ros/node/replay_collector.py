@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Collector:
         windows: one row for each window.
         depth: depth images by stamp, float32 [h, w] metres.
         now_ns: recorded time, for the bag; set by who plays.
+        sent_at: when each frame was sent, on ``time.monotonic``, by stamp; filled by who plays.
         asking: questions are being asked, so boxes are answers and not those of a window.
     """
 
@@ -41,6 +43,7 @@ class Collector:
         self.windows: list[dict[str, Any]] = []
         self.depth: dict[int, np.ndarray] = {}
         self.now_ns = 0
+        self.sent_at: dict[int, float] = {}
         self.asking = False
 
     def __enter__(self) -> Collector:
@@ -92,6 +95,8 @@ class Collector:
             self._boxes = []  # the map began anew
         self._boxes += self._open_boxes
         self._open_boxes = []
+        # the node counts from the stamp, which is years ago in a recording
+        row["latency"] = time.monotonic() - self.sent_at.get(row["last_stamp"], float("nan"))
         self.windows.append(row)
 
     def _decode(self, topic: str) -> Any:

@@ -96,6 +96,7 @@ class Player:
         self._before = 0
         self._expected = 0
         self._shown = 0
+        self._every = 2
         self.sent = 0
         self.size = (0, 0)
 
@@ -106,6 +107,7 @@ class Player:
             ReplayError: the node does not keep up its part.
         """
         self._before = self._link.count("frames received")
+        self._every = max(2, count // (2 * _PICTURES))
         transforms = self._transforms() if publish_tf and isinstance(self._recording, Bag) else iter(())
         upcoming = next(transforms, None)
         started, first_log = time.monotonic(), None
@@ -119,6 +121,7 @@ class Player:
             if rate is not None:
                 time.sleep(max(0.0, started + (frame.log_time_ns - first_log) / 1e9 / rate - time.monotonic()))
             self._collector.now_ns = frame.stamp_ns
+            self._collector.sent_at[frame.stamp_ns] = time.monotonic()
             self._link.send(frame)
             self.sent += 1
             self._progress.frame(self.sent)
@@ -145,9 +148,11 @@ class Player:
 
     def pictures(self) -> tuple[SeenFrame, ...]:
         """A few frames, evenly over the recording; mostly such as the node sent depth of."""
-        frames = [f for f in self._pictures if f.stamp_ns in self._collector.depth] or self._pictures
-        chosen = np.unique(np.linspace(0, len(frames) - 1, _PICTURES).astype(int)) if frames else []
-        return tuple(frames[k] for k in chosen)
+        with_depth = [f for f in self._pictures if f.stamp_ns in self._collector.depth]
+        chosen = _evenly(with_depth, _PICTURES)
+        others = [f for f in self._pictures if f not in with_depth]
+        chosen += _evenly(others, _PICTURES - len(chosen))
+        return tuple(sorted(chosen, key=lambda f: f.stamp_ns))
 
     def _keep_step(self, complete: bool) -> None:
         if complete:
@@ -204,7 +209,7 @@ class Player:
             return False  # the node leaves it out and says why
         self.size = (frame.rgb.shape[1], frame.rgb.shape[0])
         complete = self._step.send(frame)
-        if complete or not self._pictures:
+        if complete or self.sent % self._every == 1:
             self._pictures.append(SeenFrame(frame.stamp_ns, images.resize(frame.rgb, _PICTURE_WIDTH)))
             if len(self._pictures) > _KEPT_PICTURES:
                 del self._pictures[1::2]
@@ -224,6 +229,12 @@ class Player:
     def _transforms(self) -> Any:
         assert isinstance(self._recording, Bag)
         yield from self._recording.messages("/tf_static", "/tf")
+
+
+def _evenly(frames: list[SeenFrame], count: int) -> list[SeenFrame]:
+    if count <= 0 or not frames:
+        return []
+    return [frames[k] for k in np.unique(np.linspace(0, len(frames) - 1, count).astype(int))]
 
 
 def _of_window(parameters: Mapping[str, Any]) -> dict[str, Any]:
