@@ -87,7 +87,7 @@ def cubic(x: np.ndarray) -> np.ndarray:
 
 
 def antialiased_bicubic(count: int, source: int) -> np.ndarray:
-    """Resampling matrix [count, source]: pixel centres at half integers, no offset; the kernel widens when shrinking."""
+    """Resampling matrix [count, source]: no offset; the kernel widens when shrinking."""
     scale = source / count
     centres = (np.arange(count) + 0.5) * scale
     kernel = cubic((np.arange(source) + 0.5 - centres[:, None]) / max(scale, 1.0))

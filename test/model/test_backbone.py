@@ -145,3 +145,8 @@ def test_bfloat16_autocast_stays_close():
 def test_a_width_that_heads_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="width 16 is not divisible by 3 heads"):
         GlobalFrameBackbone(BackboneConfig(pairs=4, heads=3, head_layers=(0, 1, 2, 3)), DIM)
+
+
+def test_heads_too_narrow_for_two_axes_are_refused():
+    with pytest.raises(ValueError, match="multiple of 4 channels, not 16 / 8"):
+        GlobalFrameBackbone(BackboneConfig(pairs=4, heads=8, head_layers=(0, 1, 2, 3)), DIM)

@@ -73,6 +73,11 @@ def test_unusable_mappings(values, message):
         (lambda: ScaleConfig(frames=-1), "frames -1 must not be negative"),
         (lambda: config(image_size=(28, 43)), r"image_size \(28, 43\) must be positive multiples of the patch size 14"),
         (lambda: config(image_size=(0, 14)), r"image_size \(0, 14\) must be positive multiples"),
+        (lambda: config(encoder=replace(config().encoder, heads=0)), "encoder.heads is 0; .* at least 1"),
+        (lambda: config(encoder=replace(config().encoder, registers=-1)), "encoder.registers is -1; .* at least 0"),
+        (lambda: config(backbone=replace(config().backbone, heads=2.5)), "backbone.heads is 2.5; .* whole number"),
+        (lambda: config(depth_head=replace(config().depth_head, frames_chunk=True)), "frames_chunk is True; .* whole"),
+        (lambda: config(encoder=replace(config().encoder, heads=5)), "encoder.dim is 32; .* encoder.heads, 5"),
         (lambda: replace(full_config(), grounding=None), "come together: configure all three or none"),
     ],
 )

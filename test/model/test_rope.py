@@ -10,7 +10,7 @@ from vidllm_ros.model.rope import RotaryEmbedding2D, patch_positions
 
 
 def turned(x: np.ndarray, positions: np.ndarray, base: float) -> np.ndarray:
-    """Channel i and its partner, a quarter of the head further, are one complex number, turned by position / base^(i/Q)."""
+    """Channel i and the one a quarter head on are a complex number, turned by position / base^(i / quarter)."""
     quarter = x.shape[-1] // 4
     speed = base ** (-np.arange(quarter) / quarter)
     out = np.empty_like(x)

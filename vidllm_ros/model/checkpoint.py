@@ -98,9 +98,9 @@ def load(folder: str | Path, device: str = "cpu", dtype: str = "auto") -> VidLLM
     except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} describes no network that can be built: {error}") from error
     _fill(model, folder)
-    if target is None and torch.device(device).type == "cpu":
-        target = torch.float32
     try:
+        if target is None and torch.device(device).type == "cpu":
+            target = torch.float32
         model = model.to(device)
         model.set_precision(target)
     except (RuntimeError, AssertionError) as error:

@@ -11,6 +11,9 @@ from vidllm_ros.model.language_types import LanguageConfig
 from vidllm_ros.model.patches import PatchConfig
 
 
+MAY_BE_ZERO = ("registers", "frames", "seed")
+
+
 class ConfigError(ValueError):
     """A configuration value that cannot work."""
 
@@ -240,6 +243,7 @@ class VidLLMConfig:
     grounding: GroundingConfig | None = None
 
     def __post_init__(self) -> None:
+        self._check_counts()
         patch = self.encoder.patch_size
         _require(
             all(side > 0 and side % patch == 0 for side in self.image_size),
@@ -250,6 +254,17 @@ class VidLLMConfig:
             all(part is None for part in parts) or all(part is not None for part in parts),
             "patches, language and grounding come together: configure all three or none",
         )
+
+    def _check_counts(self) -> None:
+        parts = ("encoder", "adapter", "backbone", "camera_head", "depth_head", "metric_depth", "scale")
+        for part in parts:
+            values = getattr(self, part)
+            for counted in (f.name for f in dataclasses.fields(values) if f.type == "int"):
+                value, least = getattr(values, counted), 0 if counted in MAY_BE_ZERO else 1
+                right = isinstance(value, int) and not isinstance(value, bool) and value >= least
+                _require(right, f"{part}.{counted} is {value!r}; it must be a whole number of at least {least}")
+        dim, heads = self.encoder.dim, self.encoder.heads
+        _require(dim % heads == 0, f"encoder.dim is {dim}; it must be a multiple of encoder.heads, {heads}")
 
     @property
     def patch_size(self) -> int:

@@ -40,6 +40,8 @@ class SelfAttention(nn.Module):
         if dim % heads:
             raise ValueError(f"width {dim} is not divisible by {heads} heads")
         head_dim = dim // heads
+        if rope is not None and head_dim % 4:
+            raise ValueError(f"rotary positions need heads of a multiple of 4 channels, not {dim} / {heads}")
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.q_norm = nn.LayerNorm(head_dim, eps=1e-5) if qk_norm else nn.Identity()
