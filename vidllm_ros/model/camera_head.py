@@ -45,7 +45,9 @@ class CameraHead(nn.Module):
         encoding: Tensor | None = None
         encodings = []
         for _ in range(self.iterations):
-            previous = self.empty_pose.expand(b, s, -1) if encoding is None else encoding.detach()
+            # Each iteration answers for its own correction only.
+            encoding = None if encoding is None else encoding.detach()
+            previous = self.empty_pose.expand(b, s, -1) if encoding is None else encoding
             shift, scale, gate = self.modulation(F.silu(self.embed_pose(previous))).chunk(3, dim=-1)
             x = gate * (self.adaptive_norm(tokens) * (1 + scale) + shift) + tokens
             for block in self.trunk:
