@@ -10,7 +10,6 @@ from vidllm_ros.model.grounding import GroundingConfig
 from vidllm_ros.model.language_types import LanguageConfig
 from vidllm_ros.model.patches import PatchConfig
 
-
 MAY_BE_ZERO = ("registers", "frames", "seed")
 
 

@@ -36,7 +36,8 @@ class ReconstructionModel(nn.Module):
 
         Constants, such as the bin centres and the mean colour, are float32 already and are not rounded.
         """
-        for part in (self.encoder.dinov2, self.adapter, self.backbone):
+        trunk: tuple[nn.Module, ...] = (self.encoder.dinov2, self.adapter, self.backbone)
+        for part in trunk:
             part.to(dtype=dtype)
         for head in (self.camera_head, self.depth_head, self.metric_depth):
             if head is not None:
