@@ -50,10 +50,15 @@ fi
 # Packages around us register pytest plugins that current pytest refuses (launch_testing) or warns about.
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTEST_PLUGINS=pytest_timeout,_hypothesis_pytestplugin
 
-# Fast DDS loses best-effort images larger than its default shared-memory segment of 512 KiB. A profile of the user's
-# own wins. The second name is the one Humble reads.
-export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$_vidllm_root/config/fastdds.xml}"
-export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$FASTDDS_DEFAULT_PROFILES_FILE}"
+# Fast DDS loses best-effort images larger than its default shared-memory segment of 512 KiB. A profile of the user's own
+# wins. Humble reads the second name; later distributions read both and complain about that one.
+if [ -z "${FASTDDS_DEFAULT_PROFILES_FILE:-}${FASTRTPS_DEFAULT_PROFILES_FILE:-}" ]; then
+  if [ "${ROS_DISTRO:-}" = humble ]; then
+    export FASTRTPS_DEFAULT_PROFILES_FILE="$_vidllm_root/config/fastdds.xml"
+  else
+    export FASTDDS_DEFAULT_PROFILES_FILE="$_vidllm_root/config/fastdds.xml"
+  fi
+fi
 
 unset -f _vidllm_prepend
 unset _vidllm_root _vidllm_folder _vidllm_nounset

@@ -20,12 +20,14 @@ class Command:
     """Where a subcommand lives and what it does.
 
     Attributes:
-        module: holds ``add_parser(subparsers)``.
+        module: of its room.
         summary: one sentence for ``vidllm --help``.
+        add_parser: the function in ``module`` that gets the subparsers.
     """
 
     module: str
     summary: str
+    add_parser: str = "add_parser"
 
 
 COMMANDS = {
@@ -33,8 +35,8 @@ COMMANDS = {
         "vidllm_ros.node.replay_cli", "Play a ROS 2 bag through the node, ask questions, write a report."
     ),
     "ask": Command("vidllm_ros.perception.cli", "Reconstruct a folder of images or a video and ask about it; no ROS."),
-    "evaluate": Command("vidllm_ros.evaluation.cli", "Measure a checkpoint against ground truth."),
-    "train": Command("vidllm_ros.training.cli", "Train a network."),
+    "evaluate": Command("vidllm_ros.training.cli", "Score a checkpoint on held-out rooms.", "add_evaluate_parser"),
+    "train": Command("vidllm_ros.training.cli", "Train a network on procedural rooms."),
     "rooms": Command(
         "vidllm_ros.training.rooms.cli", "Make procedural rooms with exact ground truth, or a bag of one."
     ),
@@ -84,7 +86,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     # The program itself has no option with a value, so the first word that is not an option is the command.
     named = next((word for word in arguments if not word.startswith("-")), None)
     if named in COMMANDS:
-        importlib.import_module(COMMANDS[named].module).add_parser(subparsers)
+        module = importlib.import_module(COMMANDS[named].module)
+        getattr(module, COMMANDS[named].add_parser)(subparsers)
     else:
         for name, command in COMMANDS.items():
             subparsers.add_parser(name, help=command.summary)
