@@ -77,6 +77,12 @@ class AttentionProbe:
         logits = q @ k.mT / (c // a.heads) ** 0.5
         return logits.unflatten(-1, (frames, n // frames)).unflatten(2, (frames, n // frames))
 
+    def tokens(self, frames: int) -> Tensor:
+        """The patch tokens that enter the block, [B, S, N, C]."""
+        assert self.inputs is not None
+        x = self.inputs[0]
+        return x.unflatten(1, (frames, x.shape[1] // frames))[:, :, self.special_tokens :]
+
     def loss(self, targets: GeometryTargets, patch: int) -> Tensor:
         """Head 0 finds each point's patch in the first frame among everything, head 1 in a neighbour frame."""
         frames = targets.depth.shape[1]
@@ -110,6 +116,7 @@ class AuxiliaryHeads(nn.Module):
         self.colors = {name: i for i, name in enumerate(colors)}
         self.point = nn.Sequential(nn.LayerNorm(2 * dim), nn.Linear(2 * dim, 3))
         self.place = nn.Sequential(nn.LayerNorm(2 * dim), nn.Linear(2 * dim, 2))
+        self.own_place = nn.Linear(dim, 2)
         self.match = nn.Linear(dim, match_dim)
         self.match_deep = nn.Linear(2 * dim, match_dim)
         self.label = nn.Linear(dim, STRUCTURE_CLASSES + len(classes))
@@ -153,6 +160,14 @@ class AuxiliaryHeads(nn.Module):
         visible[:, 0] = False
         error = (self.place(geometry_tokens) - uv).abs().sum(-1)
         return (error * visible).sum() / visible.sum().clamp_min(1)
+
+    def own_place_loss(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Each patch [B, S, N, C] must know its own place: what matching copies from another frame is a place."""
+        rows, columns = grid
+        v = (torch.arange(rows, device=tokens.device) + 0.5) / rows
+        u = (torch.arange(columns, device=tokens.device) + 0.5) / columns
+        uv = torch.stack([u.repeat(rows), v.repeat_interleave(columns)], dim=-1)
+        return (self.own_place(tokens) - uv).abs().sum(-1).mean()
 
     def forward(
         self, features: Tensor, output: GeometryOutput, targets: GeometryTargets, samples: list[Sample]

@@ -39,6 +39,7 @@ class GeometryPhaseConfig:
     auxiliary: tuple[tuple[str, float], ...] = (
         ("patch_point", 1.0),
         ("place", 1.0),
+        ("own_place", 0.5),
         ("attention", 0.3),
         ("match", 0.2),
         ("match_deep", 0.2),
@@ -89,7 +90,12 @@ class GeometryPhase:
         output = network(features, network.config.image_size)
         total, parts = geometry_losses(output, targets, self.config.losses)
         extra = self.model.auxiliary(features, output, targets, samples)
-        extra["attention"] = self.model.probe.loss(targets, network.config.patch_size)
+        patch = network.config.patch_size
+        height, width = network.config.image_size
+        extra["attention"] = self.model.probe.loss(targets, patch)
+        extra["own_place"] = self.model.auxiliary.own_place_loss(
+            self.model.probe.tokens(s), (height // patch, width // patch)
+        )
         total = total + torch.stack([weight * extra[name] for name, weight in self.config.auxiliary]).sum()
         values = {name: float(value.detach()) for name, value in {**parts, **extra}.items()}
         values["abs_rel"] = metric_error(output.metric_depth.detach(), targets.depth)
