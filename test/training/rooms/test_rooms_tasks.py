@@ -79,6 +79,7 @@ def check_colour(t, task):
 def check_size(t, task):
     if task.answer.startswith("about"):
         height = t.sample.boxes[t.one(task.question)].size[2]
+        assert length(task.answer) % 0.25 == 0
         assert abs(height - length(task.answer)) < 0.125
     else:
         a, b = t.two(task.question)
@@ -92,6 +93,7 @@ def check_distance(t, task):
     else:
         a, b = t.two(task.question)
         metres = np.linalg.norm(t.sample.boxes[a].center - t.sample.boxes[b].center)
+    assert length(task.answer) % 0.5 == 0
     assert abs(metres - length(task.answer)) < 0.25
 
 
