@@ -191,8 +191,7 @@ def test_pinned_versions_lie_in_the_declared_ranges():
             assert version in wanted.specifier, f"{pin} is outside {wanted}"
 
 
-@pytest.mark.parametrize("package", ["tf2_msgs", "vision_msgs"])
-def test_plain_colcon_build_does_not_see_the_stand_ins(package):
+def test_plain_colcon_build_does_not_see_the_stand_ins():
     colcon = shutil.which("colcon")
     if colcon is None:
         pytest.skip("colcon is not installed")
@@ -200,4 +199,4 @@ def test_plain_colcon_build_does_not_see_the_stand_ins(package):
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["vidllm_ros"]
-    assert (ROOT / "tools" / package / "package.xml").is_file()
+    assert {path.parent.name for path in ROOT.glob("tools/*/package.xml")} == {"tf2_msgs", "vision_msgs"}
