@@ -42,6 +42,7 @@ def window(window_id: int, **changes) -> dict:
         "encode_time": 0.1,
         "reconstruct_time": 0.4 + 0.1 * window_id,
         "fuse_time": 0.05,
+        "locate_time": 0.02,
         "publish_time": 0.01,
     }
     return {**row, **changes}
@@ -66,6 +67,7 @@ def replay(**changes) -> Replay:
         ),
         "depth": {0: np.full((6, 8), 2.2, np.float32)},
         "published": 12,
+        "used_frames": 12,
         "wall_time": 4.2,
     }
     return Replay(**{**values, **changes})

@@ -36,6 +36,7 @@ _NUMBERS = (
     "encode_time",
     "reconstruct_time",
     "fuse_time",
+    "locate_time",
     "publish_time",
     "latency",
 )

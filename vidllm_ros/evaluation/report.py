@@ -97,6 +97,7 @@ def timings(windows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         ("encode", "encode_time"),
         ("reconstruct", "reconstruct_time"),
         ("fuse", "fuse_time"),
+        ("locate", "locate_time"),
         ("publish", "publish_time"),
     ]
     rows = []

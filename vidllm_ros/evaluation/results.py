@@ -74,6 +74,7 @@ class Replay:
         frames: a few input frames.
         depth: the node's depth images by stamp, float32 [h, w] metres, NaN where unknown.
         published: frames that were sent to the node.
+        used_frames: those the node used in at least one window.
         wall_time: seconds from the first frame to the last answer.
     """
 
@@ -89,12 +90,8 @@ class Replay:
     frames: tuple[SeenFrame, ...] = ()
     depth: Mapping[int, np.ndarray] = field(default_factory=dict)
     published: int = 0
+    used_frames: int = 0
     wall_time: float = 0.0
-
-    @property
-    def used_frames(self) -> int:
-        """Frames the node used in at least one window."""
-        return int(self.windows[-1]["used_frames"]) if self.windows else 0
 
     def lacking(self, required: Sequence[str] = PARTS) -> str:
         """One sentence on the first required part that is missing, or an empty text."""

@@ -20,6 +20,7 @@ _STEPS = (
     ("encode", "encode_time", "#9db8f5"),
     ("reconstruct", "reconstruct_time", "#1f4fd8"),
     ("fuse", "fuse_time", "#5b6470"),
+    ("locate", "locate_time", "#0b6e4f"),
     ("publish", "publish_time", "#c3c8cf"),
 )
 

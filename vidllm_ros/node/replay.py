@@ -198,6 +198,7 @@ def _run(options: ReplayOptions, recording: Recording, truth: ground_truth.Groun
         frames=player.pictures(),
         depth=collector.depth,
         published=player.sent,
+        used_frames=player.used,
         wall_time=wall_time,
     )
 

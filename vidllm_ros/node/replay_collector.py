@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from nav_msgs.msg import Path as PathMessage
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import Image, PointCloud2
+from vision_msgs.msg import Detection3DArray
 
 from vidllm_ros.evaluation import grounding, messages
 from vidllm_ros.evaluation.bags import stamp_ns
 from vidllm_ros.evaluation.result_bag import ResultBag, message_types
 from vidllm_ros.model.outputs import Box3D
+from vidllm_ros.msg import WindowInfo
 
 _PACKAGES = ("vidllm_ros", "vision_msgs")  # whose messages rosbags does not know
 
@@ -33,10 +38,9 @@ class Collector:
     """
 
     def __init__(self, bag: Path) -> None:
-        self._types = message_types(_message_folders())
-        self._bag = ResultBag(bag, self._types)
+        self._bag = ResultBag(bag, message_types(_message_folders()))
         self._lock = threading.Lock()
-        self._latest: dict[str, tuple[str, bytes]] = {}
+        self._latest: dict[str, bytes] = {}
         self._open_boxes: list[Box3D] = []
         self._boxes: list[Box3D] = []
         self._last_log = 0
@@ -61,14 +65,14 @@ class Collector:
             self._last_log = max(self._last_log + 1, self.now_ns)
             self._bag.write(f"/vidllm/{topic}", kind, self._last_log, data)
             if topic in ("path", "map"):
-                self._latest[topic] = (kind, data)
+                self._latest[topic] = data
             elif topic == "depth/image":
-                message = self._types.deserialize_cdr(data, kind)
+                message = deserialize_message(data, Image)
                 self.depth[stamp_ns(message)] = messages.depth_image(message)
             elif topic == "detections" and not self.asking:
-                self._open_boxes = messages.boxes(self._types.deserialize_cdr(data, kind))
+                self._open_boxes = messages.boxes(deserialize_message(data, Detection3DArray))
             elif topic == "window":
-                self._take_window(messages.window_row(self._types.deserialize_cdr(data, kind)))
+                self._take_window(messages.window_row(deserialize_message(data, WindowInfo)))
 
     def boxes(self) -> list[Box3D]:
         """Boxes of all windows since the map began, in map; of those that overlap the surest."""
@@ -80,14 +84,14 @@ class Collector:
         """Stamps int64 [K] and ``T_map_camera`` [K, 4, 4] as last published."""
         if "path" not in self._latest:
             return np.zeros(0, dtype=np.int64), np.zeros((0, 4, 4))
-        return messages.path(self._decode("path"))
+        return messages.path(deserialize_message(self._latest["path"], PathMessage))
 
     @property
     def map(self) -> tuple[np.ndarray, np.ndarray]:
         """Points and colours of the map as last published."""
         if "map" not in self._latest:
             return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
-        return messages.cloud(self._decode("map"))
+        return messages.cloud(deserialize_message(self._latest["map"], PointCloud2))
 
     def _take_window(self, row: dict[str, Any]) -> None:
         # boxes are published before their window's description
@@ -98,10 +102,6 @@ class Collector:
         # the node counts from the stamp, which is years ago in a recording
         row["latency"] = time.monotonic() - self.sent_at.get(row["last_stamp"], float("nan"))
         self.windows.append(row)
-
-    def _decode(self, topic: str) -> Any:
-        kind, data = self._latest[topic]
-        return self._types.deserialize_cdr(data, kind)
 
 
 def _message_folders() -> dict[str, Path]:

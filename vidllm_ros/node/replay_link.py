@@ -47,7 +47,7 @@ class ReplayLink:
     Args:
         target: full name of the node under test.
         image_type: of the frames that will be sent.
-        on_message: told the topic below the node, its type and the serialised message, for everything it publishes.
+        on_message: told the topic below the node, its type's name and the serialised message, for all it publishes.
         check: called while waiting; raises when waiting has no point.
     """
 
@@ -60,6 +60,7 @@ class ReplayLink:
     ) -> None:
         self._check = check
         self._changed = threading.Condition()
+        self._problem: Exception | None = None
         self._values: dict[str, str] = {}
         self._states: dict[str, str] = {}
         self.client = VidllmClient(target, "vidllm_replay")
@@ -134,6 +135,8 @@ class ReplayLink:
         deadline = time.monotonic() + timeout
         with self._changed:
             while not condition():
+                if self._problem is not None:
+                    raise ReplayError(f"what {self.target} sends cannot be kept: {self._problem!r}") from self._problem
                 self._check()
                 if time.monotonic() > deadline:
                     raise ReplayError(f"waited {timeout:g} s for {what}. The node says: {self.state()}")
@@ -159,7 +162,10 @@ class ReplayLink:
         self, topic: str, name: str, on_message: Callable[[str, str, bytes], None]
     ) -> Callable[[bytes], None]:
         def listen(data: bytes) -> None:
-            on_message(topic, name, data)
+            try:
+                on_message(topic, name, data)
+            except Exception as error:  # raised here it would end the thread; who waits shall hear of it
+                self._problem = error
             self._notify()
 
         return listen

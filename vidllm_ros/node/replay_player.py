@@ -48,7 +48,7 @@ class Progress:
 
     def window(self, sent: int, row: dict[str, Any]) -> None:
         """A window was finished."""
-        seconds = row["encode_time"] + row["reconstruct_time"] + row["fuse_time"] + row["publish_time"]
+        seconds = sum(row[step] for step in row if step.endswith("_time"))
         text = f"frame {sent}/{self._total}  window {row['window_id']}: {row['status']}, {row['point_count']} points"
         reason = f"  {row['reason']}" if row["reason"] else ""
         self.say(f"{text}, {seconds:.2f} s{reason}")
@@ -93,7 +93,7 @@ class Player:
         self._timeout = timeout
         self._reader = CameraReader(rectified=False)
         self._pictures: list[SeenFrame] = []
-        self._before = 0
+        self._before = {"received": 0, "used": 0}
         self._expected = 0
         self._shown = 0
         self._every = 2
@@ -106,7 +106,7 @@ class Player:
         Raises:
             ReplayError: the node does not keep up its part.
         """
-        self._before = self._link.count("frames received")
+        self._before = {key: self._link.count(f"frames {key}") for key in ("received", "used")}
         self._every = max(2, count // (2 * _PICTURES))
         transforms = self._transforms() if publish_tf and isinstance(self._recording, Bag) else iter(())
         upcoming = next(transforms, None)
@@ -145,6 +145,11 @@ class Player:
         self._show_windows()
         if waiting := self._link.count("frames waiting"):
             print(f"vidllm: {waiting} frames at the end did not fill a window and have no pose", file=sys.stderr)
+
+    @property
+    def used(self) -> int:
+        """Frames the node has used in at least one window."""
+        return self._link.count("frames used") - self._before["used"]
 
     def pictures(self) -> tuple[SeenFrame, ...]:
         """A few frames, evenly over the recording; mostly such as the node sent depth of."""
@@ -185,7 +190,7 @@ class Player:
         self._link.wait(idle, self._timeout, "the node to finish")
 
     def _received(self) -> int:
-        return self._link.count("frames received") - self._before
+        return self._link.count("frames received") - self._before["received"]
 
     def _show_windows(self) -> None:
         for row in self._collector.windows[self._shown :]:
