@@ -92,17 +92,14 @@ def test_neither_query_nor_key_norm_and_an_adaptive_norm_without_weights():
     assert not [name for name in names if ".q_norm" in name or ".k_norm" in name or "adaptive_norm" in name]
 
 
-def test_an_earlier_iteration_is_not_trained_through_a_later_one():
+def test_each_iteration_answers_for_its_own_correction_only():
     model, tokens = head(), camera_tokens()
-    encodings = model(tokens)
     weight = torch.linspace(-1, 1, 7, dtype=torch.float64)
-    first, last = (
-        torch.autograd.grad((encodings[i][..., :7] * weight).sum(), model.empty_pose, retain_graph=True)[0]
-        for i in (0, -1)
-    )
-    # The learned empty pose enters the last estimate only as a part of the first.
-    assert first.any()
-    torch.testing.assert_close(last, first, rtol=1e-12, atol=1e-12)
+    sums = [(encoding[..., :7] * weight).sum() for encoding in model(tokens)]
+    # The learned empty pose makes the first correction; no later estimate may be trained through it.
+    reached = [torch.autograd.grad(s, model.empty_pose, retain_graph=True, allow_unused=True)[0] for s in sums]
+    assert reached[0].any()
+    assert reached[1:] == [None] * (ITERATIONS - 1)
 
 
 @torch.no_grad()

@@ -181,7 +181,7 @@ class AuxiliaryHeads(nn.Module):
         semantic = output.semantic_tokens
 
         return {
-            "patch_point": (points - truth).norm(dim=-1)[known].mean(),
+            "patch_point": ((points - truth).norm(dim=-1) * known).sum() / known.sum().clamp_min(1),
             "match": self.match_loss(features[:, :, -1], self.match, targets, patch),
             "match_deep": self.match_loss(output.geometry_tokens, self.match_deep, targets, patch),
             "place": self.place_loss(output.geometry_tokens, targets, patch),

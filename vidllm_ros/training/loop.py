@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ CHECKPOINT_SECONDS = 300.0
 
 
 class DivergenceError(RuntimeError):
-    """A loss that is not finite."""
+    """A loss or a gradient that is not finite."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class TrainingLoop:
             step: takes the step index and returns the loss, values to log, and the number of frames it consumed.
 
         Raises:
-            DivergenceError: the loss is not finite.
+            DivergenceError: the loss or its gradient is not finite; the weights are still those of the last good step.
         """
         last_save = last_log = time.monotonic()
         log_path = self.folder / "log.csv"
@@ -135,6 +136,8 @@ class TrainingLoop:
             loss.backward()
             self._share_gradients()
             values["norm"] = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
+            if not math.isfinite(values["norm"]):
+                raise DivergenceError(f"step {self.step_index}: the gradient is not finite; parts: {json.dumps(values)}")
             self.optimizer.step(warmup_cosine(self.progress, self.config.lr))
             self.average.update(self.model)
             self.step_index += 1
