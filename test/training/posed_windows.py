@@ -36,7 +36,7 @@ def random_sample(frames: int = 3, seed: int = 0, unknown: float = 0.2) -> Sampl
 
 
 def wall_sample(shifts: list[float], distance: float = 3.0, seed: int = 0) -> Sample:
-    """A wall at z = ``distance``; the cameras stand side by side, ``shifts`` metres to the right of the world's origin."""
+    """A wall at z = ``distance``; the cameras stand side by side, ``shifts`` metres right of the world's origin."""
     frames = len(shifts)
     T_world_camera = np.tile(np.eye(4), (frames, 1, 1))
     T_world_camera[:, 0, 3] = shifts
