@@ -9,6 +9,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from vidllm_ros.perception.config import PerceptionConfig
+from vidllm_ros.perception.pipeline import Pipeline
 from vidllm_ros.perception.types import Frame, Reconstruction, Window
 
 SIZE = (60, 80)
@@ -97,7 +99,7 @@ def disturb(
     depth: float = 0.0,
     outliers: float = 0.0,
 ) -> Reconstruction:
-    """Noise on a reconstruction: camera rotations (degrees) and positions (metres), relative depth, share of gross errors."""
+    """Noise: on camera rotations (degrees) and positions (metres), relative on depth, and a share of gross errors."""
     random = np.random.default_rng(seed)
     poses = reconstruction.T_window_camera.copy()
     turns = Rotation.from_rotvec(np.radians(rotation) * random.normal(size=(len(poses), 3))).as_matrix()
@@ -144,6 +146,43 @@ def make_window():
         return Window(tuple(frames[index] for index in indices), shared)
 
     return make
+
+
+SMALL_WINDOWS = {
+    "window.size": 6,
+    "window.stride": 3,
+    "window.min_motion": 0.0,
+    "window.history": 2,
+    "cloud.min_confidence": 0.0,
+    "query.max_new_tokens": 6,
+    "detection.min_score": 0.0,
+}
+
+
+@pytest.fixture(scope="session")
+def small_config():
+    """Windows of 6 frames every 3, every point kept."""
+    return PerceptionConfig().replace(SMALL_WINDOWS)
+
+
+@pytest.fixture
+def pipeline(model, small_config):
+    return Pipeline(model, small_config)
+
+
+@pytest.fixture
+def run():
+    """Feeds numbered frames to a pipeline and processes each window as it completes."""
+
+    def feed(pipeline, numbers):
+        results = []
+        for number in numbers:
+            window = pipeline.accept(make_frame(number))
+            if window is not None:
+                results.append(pipeline.process(window))
+        return results
+
+    return feed
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,9 @@ def test_mean_rotation_is_the_geodesic_median_and_ignores_an_outlier():
         candidate = Rotation.from_rotvec(vector)
         return sum((candidate.inv() * Rotation.from_matrix(r)).magnitude() for r in rotations)
 
-    best = minimize(cost, Rotation.from_matrix(TRUE_ROTATION).as_rotvec(), method="Nelder-Mead", options={"xatol": 1e-7})
+    best = minimize(
+        cost, Rotation.from_matrix(TRUE_ROTATION).as_rotvec(), method="Nelder-Mead", options={"xatol": 1e-7}
+    )
     mean = mean_rotation(rotations)
     assert angle_between(mean, Rotation.from_rotvec(best.x).as_matrix()) < 0.3
     assert angle_between(mean, TRUE_ROTATION) < 2.0

@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(describe_window(result), flush=True)
     print(describe_frames(pipeline))
     window_id = "all" if arguments.everything else None
-    boxes = pipeline.locate(arguments.locate, window_id)
+    speaks = pipeline.model.config.language is not None
+    boxes = pipeline.locate(arguments.locate, window_id) if speaks or arguments.locate else []
     for box in boxes:
         print(describe_box(box))
     answers = []

@@ -32,22 +32,31 @@ class FeatureCache:
 
     def encode(self, frames: Sequence[Frame]) -> int:
         """Encodes those of ``frames`` that are not yet; how many there were."""
+        return self._look_up(frames)[1]
+
+    def get(self, frames: Sequence[Frame]) -> tuple[Tensor, np.ndarray]:
+        """Features [S, ...] and images uint8 [S, H, W, 3] of ``frames``, encoding those that are not yet."""
+        held, _ = self._look_up(frames)
+        return torch.stack([held[frame][0] for frame in frames]), np.stack([held[frame][1] for frame in frames])
+
+    def _look_up(self, frames: Sequence[Frame]) -> tuple[dict[Frame, tuple[Tensor, np.ndarray]], int]:
+        """What is held of ``frames``, all of them encoded, and how many had to be.
+
+        The caller gets references of its own, so that a reset in another thread cannot take them away.
+        """
         with self._lock:
-            missing = [frame for frame in frames if frame not in self._held]
+            found = {frame: self._held[frame] for frame in frames if frame in self._held}
+        missing = [frame for frame in frames if frame not in found]
         size = self._model.config.image_size
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
             images = [fit_image(frame.rgb, size) for frame in batch]
             tokens = self._model.encode(to_tensor(images, self._model.device))
+            fresh = dict(zip(batch, zip((t.clone() for t in tokens), images, strict=True), strict=True))
+            found.update(fresh)
             with self._lock:
-                self._held.update(zip(batch, zip(tokens.unbind(0), images, strict=True), strict=True))
-        return len(missing)
-
-    def get(self, frames: Sequence[Frame]) -> tuple[Tensor, np.ndarray]:
-        """Features [S, ...] and images uint8 [S, H, W, 3] of encoded frames."""
-        with self._lock:
-            held = [self._held[frame] for frame in frames]
-        return torch.stack([tokens for tokens, _ in held]), np.stack([image for _, image in held])
+                self._held.update(fresh)
+        return found, len(missing)
 
     def keep_only(self, frames: Iterable[Frame]) -> None:
         """Frees what belongs to other frames."""

@@ -99,7 +99,7 @@ def _find_floor(points: np.ndarray, cameras: np.ndarray, config: GravityConfig) 
 
 
 def _faces(points: np.ndarray, direction: np.ndarray, max_angle: float) -> np.ndarray:
-    """Which points lie on a surface that faces ``direction`` within ``max_angle`` degrees: walls outnumber most floors."""
+    """Which points lie on a surface that faces ``direction`` within ``max_angle`` degrees; walls outnumber floors."""
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
     cloud.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(_NEIGHBOURS))
     return np.abs(np.asarray(cloud.normals) @ direction) >= np.cos(np.radians(max_angle))

@@ -89,9 +89,8 @@ class Pipeline:
         try:
             poses = None if T_map_camera is None else check_poses(T_map_camera, len(window.frames))
             started = time.perf_counter()
-            self._features.encode(window.frames)
-            encoded = time.perf_counter()
             tokens, images = self._features.get(window.frames)
+            encoded = time.perf_counter()
             reconstruction = reconstruct(self.model, window, tokens, images, self.config.camera)
             reconstructed = time.perf_counter()
             with self._lock:
