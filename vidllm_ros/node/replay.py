@@ -155,11 +155,13 @@ def _run(options: ReplayOptions, recording: Recording, truth: ground_truth.Groun
     own = not options.running_node
     with contextlib.ExitStack() as stack:
         stack.enter_context(_environment(private_environment() if own else shared_memory()))
-        process = stack.enter_context(NodeProcess(options.out, parameters)) if own else None
+        # a name of its own, should another replay have drawn the same domain
+        target = options.running_node or f"/replay_{os.getpid()}/vidllm"
+        process = stack.enter_context(NodeProcess(options.out, parameters, target)) if own else None
         collector = stack.enter_context(Collector(_fresh_folder(options.out / "result_bag")))
         link = stack.enter_context(
             ReplayLink(
-                options.running_node or "/vidllm",
+                target,
                 recording.image_type,
                 collector.take,
                 process.check if process else lambda: None,

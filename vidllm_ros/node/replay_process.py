@@ -50,10 +50,10 @@ class NodeProcess:
     Args:
         folder: gets ``node.yaml`` (the parameters) and ``node.log`` (what it says).
         parameters: of the node, by full name.
-        name: of the node.
+        name: of the node, with its namespace.
     """
 
-    def __init__(self, folder: Path, parameters: Mapping[str, Any], name: str = "vidllm") -> None:
+    def __init__(self, folder: Path, parameters: Mapping[str, Any], name: str) -> None:
         self.log = folder / "node.log"
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
         file = folder / "node.yaml"
@@ -61,7 +61,7 @@ class NodeProcess:
         command = [sys.executable, "-m", "vidllm_ros.node", "--ros-args", "--params-file", str(file.resolve())]
         self._output = self.log.open("wb")
         self._process = subprocess.Popen(
-            [*command, "-r", f"__node:={name}"],
+            [*command, "-r", f"__ns:={name.rpartition('/')[0]}", "-r", f"__node:={name.rpartition('/')[2]}"],
             stdout=self._output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

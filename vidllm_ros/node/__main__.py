@@ -1,0 +1,5 @@
+"""``python -m vidllm_ros.node``."""
+
+from vidllm_ros.node.main import main
+
+main()

@@ -1,0 +1,289 @@
+"""What the worker thread does: windows to messages, questions to replies."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from vidllm_ros.model import QuestionError
+from vidllm_ros.node import conversions
+from vidllm_ros.node.anchor import look_up
+from vidllm_ros.node.config import NodeConfig
+from vidllm_ros.node.publishers import Publishers
+from vidllm_ros.node.questions import ErrorCode, Question, Reply, Request, Scope, Task
+from vidllm_ros.node.tf import TfBroadcaster
+from vidllm_ros.node.throttle import Throttle
+from vidllm_ros.node.transforms import TransformBuffer, TransformError
+from vidllm_ros.node.wording import describe_boxes, object_phrase
+from vidllm_ros.perception.errors import NoWindowError, StaleWindowError, StampNotHeldError
+from vidllm_ros.perception.pipeline import Pipeline
+from vidllm_ros.perception.types import Answer, Box3D, Window, WindowResult, WindowStatus
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass
+class Health:
+    """How processing goes, for diagnostics.
+
+    Attributes:
+        windows: processed since configuring.
+        failures: failed in a row.
+        halted: too many failed in a row; nothing is processed until a reset.
+        last_error: the newest failure, in words.
+        last_window: the newest result.
+        last_latency: seconds from its newest frame to its messages.
+        published_at: when that was, on ``time.monotonic``.
+    """
+
+    windows: int = 0
+    failures: int = 0
+    halted: bool = False
+    last_error: str = ""
+    last_window: WindowResult | None = None
+    last_latency: float = 0.0
+    published_at: float | None = None
+
+
+class Inference:
+    """Runs the pipeline and publishes what comes out. Every method belongs to the worker thread, but for ``reset``.
+
+    Args:
+        pipeline: perception.
+        config: of the node.
+        publishers: where results go.
+        buffer: what TF knows.
+        broadcaster: for ``publish_tf``.
+        dropped: images that never became frames, by reason.
+        throttle: for messages that may repeat.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        config: NodeConfig,
+        publishers: Publishers,
+        buffer: TransformBuffer,
+        broadcaster: TfBroadcaster,
+        dropped: Callable[[], dict[str, int]],
+        throttle: Throttle,
+    ) -> None:
+        self.pipeline = pipeline
+        self.config = config
+        self.health = Health()
+        self._publishers = publishers
+        self._buffer = buffer
+        self._broadcaster = broadcaster
+        self._dropped = dropped
+        self._throttle = throttle
+        self._newest_pose_ns = -1
+        self._map_changed = False
+        self._map_stamp_ns = 0
+        self._map_at = float("-inf")
+        # A reset may come from another thread at any time, and what it cleared must stay so.
+        self._publishing = threading.Lock()
+        self._resets = 0
+
+    def run_window(self) -> bool:
+        """Processes and publishes the window that waits, if any."""
+        if self.health.halted:
+            return False
+        window = self.pipeline.next_window()
+        if window is None:
+            return False
+        resets = self._resets
+        try:
+            result = self._process(window)
+        except StaleWindowError:
+            return True
+        except Exception as error:
+            self._failed(error)
+            return True
+        self.health.failures = 0
+        if result is not None:
+            started = time.monotonic()
+            boxes = self._locate(result)
+            locate_time = time.monotonic() - started
+            with self._publishing:
+                if resets == self._resets:
+                    self._publish(result, boxes, locate_time)
+        return True
+
+    def idle(self) -> bool:
+        """Encodes frames that wait, and publishes the map when it is due."""
+        encoded = self.pipeline.encode_pending() if not self.health.halted else 0
+        with self._publishing:
+            self._publish_map()
+        return encoded > 0
+
+    def answer(self, question: Question) -> None:
+        """Answers one question, or says why not."""
+        started = time.monotonic()
+        try:
+            answer, stamp_ns = self._ask(question)
+            frame_id = question.request.frame_id or self.config.map_frame
+            boxes = self._move(answer.boxes, frame_id, stamp_ns)
+        except NoWindowError as error:
+            question.fail(ErrorCode.NO_WINDOW, str(error))
+        except StampNotHeldError as error:
+            question.fail(ErrorCode.STAMP_NOT_HELD, str(error))
+        except QuestionError as error:
+            question.fail(ErrorCode.INVALID_REQUEST, str(error))
+        except TransformError as error:
+            question.fail(ErrorCode.TF_ERROR, f"the boxes could not be moved to '{question.request.frame_id}': {error}")
+        except Exception as error:
+            code = ErrorCode.OUT_OF_MEMORY if _out_of_memory(error) else ErrorCode.INFERENCE_FAILED
+            self._record(f"a question failed: {_describe(error)}")
+            question.fail(code, _describe(error))
+        else:
+            seconds = time.monotonic() - started
+            reply = Reply(ErrorCode.NONE, "", replace(answer, boxes=boxes), frame_id, stamp_ns, seconds)
+            if question.finish(reply) and answer.boxes:
+                head = conversions.header(stamp_ns, self.config.map_frame)
+                with self._publishing:
+                    self._publishers.publish_detections(head, answer.boxes)
+                    self._publishers.show(stamp_ns, boxes=answer.boxes)
+
+    def reset(self) -> None:
+        """Forgets everything seen; may be called from any thread."""
+        with self._publishing:
+            self.pipeline.reset()
+            self.health.halted, self.health.failures, self.health.last_error = False, 0, ""
+            self.health.last_window = None
+            self._resets += 1
+            self._newest_pose_ns = -1
+            self._map_changed = False
+            self._publishers.clear(self._map_stamp_ns)
+
+    def _process(self, window: Window) -> WindowResult | None:
+        outside = look_up(window, self.config, self._buffer)
+        if outside.problem:
+            text = f"TF does not place the camera: {outside.problem}"
+            if self.config.anchor == "tf":
+                self._throttle("anchor", _LOGGER.error, f"{text}. The window is left out (anchor is tf)")
+                return None
+            self._throttle("anchor", _LOGGER.warning, f"{text}. The window is placed by its frames (anchor is auto)")
+        return self.pipeline.process(window, outside.T_map_camera, outside.up_camera)
+
+    def _publish(self, result: WindowResult, boxes: Sequence[Box3D] | None, locate_time: float) -> None:
+        started = time.monotonic()
+        placed = result.status is not WindowStatus.REJECTED
+        stamp_ns = result.reconstruction.stamps_ns[-1]
+        for index, warning in enumerate(result.warnings):
+            self._throttle(f"window {index}", _LOGGER.warning, f"window {result.window_id}: {warning}")
+        if placed:
+            self._publish_poses(result)
+            self._publishers.publish_cloud(result)
+            self._publishers.publish_depth(result, self.pipeline.config.cloud.min_confidence)
+            self._publishers.publish_path(*self.pipeline.path)
+            if boxes is not None:
+                self._publishers.publish_detections(conversions.header(stamp_ns, self.config.map_frame), boxes)
+            self._publishers.show(stamp_ns, boxes, result)
+            self._map_changed, self._map_stamp_ns = True, stamp_ns
+        else:
+            self._throttle("rejected", _LOGGER.warning, f"window {result.window_id} is not in the map: {result.reason}")
+        self._publishers.publish_window(result, self.pipeline.stats, self._dropped(), started, locate_time)
+        health = self.health
+        health.windows += 1
+        health.last_window, health.published_at = result, time.monotonic()
+        self._publish_map()
+
+    def _publish_poses(self, result: WindowResult) -> None:
+        if result.status is WindowStatus.FIRST:
+            self._newest_pose_ns = -1
+        stamps = result.reconstruction.stamps_ns
+        start = next((i for i, stamp in enumerate(stamps) if stamp > self._newest_pose_ns), len(stamps))
+        if start == len(stamps):
+            return
+        self._newest_pose_ns = stamps[-1]
+        self._publishers.publish_poses(result, start)
+        try:
+            self._broadcaster.send(result.reconstruction.frame_ids[-1], stamps[start:], result.T_map_camera[start:])
+        except TransformError as error:
+            self._throttle("publish_tf", _LOGGER.warning, f"nothing is broadcast on /tf: {error}")
+
+    def _locate(self, result: WindowResult) -> Sequence[Box3D] | None:
+        """Boxes of the configured labels in a placed window; None when none are looked for."""
+        if not self.pipeline.config.detection.labels or result.status is WindowStatus.REJECTED:
+            return None
+        try:
+            return self.pipeline.locate(window_id=result.window_id)
+        except (NoWindowError, StampNotHeldError):  # a reset came in between
+            return None
+        except Exception as error:
+            self._record(f"looking for boxes failed: {_describe(error)}")
+            return None
+
+    def _publish_map(self) -> None:
+        due = time.monotonic() - self._map_at >= self.config.map_publish_period
+        if not (self._map_changed and due and self._publishers.map.get_subscription_count()):
+            return
+        self._map_changed, self._map_at = False, time.monotonic()
+        self._publishers.publish_map(self._map_stamp_ns, *self.pipeline.map_points())
+
+    def _ask(self, question: Question) -> tuple[Answer, int]:
+        """The answer with boxes in map, and the time it is about."""
+        request = question.request
+        window_id = self._window(request)
+        stamp_ns = self.pipeline.scene(window_id).stamps_ns[1]
+        answer = self.pipeline.ask(
+            request.text, window_id=window_id, max_new_tokens=request.max_new_tokens, on_text=question.heard
+        )
+        phrase = object_phrase(request.text)
+        if request.task in (Task.ANSWER, Task.DESCRIBE):
+            answer = replace(answer, boxes=())
+        elif request.task is Task.LOCATE:
+            answer = replace(answer, boxes=tuple(self.pipeline.locate([phrase], window_id)))
+        boxes = tuple(box if box.label else replace(box, label=phrase) for box in answer.boxes)
+        if answer.window_id is None and self.health.last_window is not None:
+            answer = replace(answer, window_id=self.health.last_window.window_id)
+        text = answer.text
+        if not text and request.task in (Task.AUTO, Task.LOCATE):
+            text = describe_boxes(phrase, boxes, self.config.map_frame)
+        return replace(answer, text=text, boxes=boxes), stamp_ns
+
+    def _window(self, request: Request) -> int | str | None:
+        if request.scope is Scope.ALL:
+            return "all"
+        return self.pipeline.window_at(request.stamp_ns) if request.stamp_ns else None
+
+    def _move(self, boxes: Sequence[Box3D], frame_id: str, stamp_ns: int) -> tuple[Box3D, ...]:
+        if frame_id == self.config.map_frame:
+            return tuple(boxes)
+        T_target_map = self._buffer.lookup(frame_id, self.config.map_frame, stamp_ns, self.config.tf_timeout)
+        return tuple(conversions.moved_box(box, T_target_map) for box in boxes)
+
+    def _failed(self, error: Exception) -> None:
+        if _out_of_memory(error) and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        health, limit = self.health, self.config.max_consecutive_failures
+        health.failures += 1
+        self._record(f"a window failed ({health.failures} in a row): {_describe(error)}", error)
+        if limit and health.failures >= limit:
+            health.halted = True
+            _LOGGER.error(
+                "%d windows failed in a row, so no more are processed until ~/reset is called; the last reason: %s",
+                health.failures,
+                _describe(error),
+            )
+
+    def _record(self, message: str, error: Exception | None = None) -> None:
+        self.health.last_error = message
+        self._throttle("failure", lambda text: _LOGGER.error(text, exc_info=error), message)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def _describe(error: Exception) -> str:
+    kind = "out of memory" if _out_of_memory(error) else type(error).__name__
+    text = str(error).strip().splitlines()
+    return f"{kind}: {text[0]}" if text else kind

@@ -1,0 +1,53 @@
+"""``~/save_map``: the map and the trajectory as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vidllm_ros.perception.errors import SaveError
+from vidllm_ros.perception.pipeline import Pipeline
+from vidllm_ros.perception.save import save_cloud, save_trajectory
+
+
+def allowed_path(path: str, folder: str) -> Path:
+    """Where a request may write.
+
+    Args:
+        path: what was asked for; relative to ``folder`` where one is set.
+        folder: the ``map.folder`` parameter; "" leaves every absolute path open.
+
+    Raises:
+        SaveError: the path leaves the folder, or says nothing about where it is.
+    """
+    if not path.strip() or "\0" in path:
+        raise SaveError("cannot write the map: the path is empty or no path; give one such as /tmp/map.ply")
+    wanted = Path(path).expanduser()
+    if not folder:
+        if not wanted.is_absolute():
+            raise SaveError(
+                f"cannot write '{path}': give an absolute path, or set map.folder for relative ones to start from"
+            )
+        return wanted
+    root = Path(folder).expanduser().resolve()
+    resolved = (root / wanted).resolve()
+    if not resolved.is_relative_to(root):
+        raise SaveError(f"cannot write '{path}': it is outside map.folder ({root})")
+    return resolved
+
+
+def save_map(pipeline: Pipeline, path: Path, overwrite: bool, comments: dict[str, object]) -> tuple[str, int]:
+    """Writes the cloud to ``path`` and the trajectory beside it as .tum; what was written in words, and the points.
+
+    Raises:
+        SaveError: there is no map, or a file cannot be written.
+    """
+    points, colors = pipeline.map_points()
+    if not len(points):
+        raise SaveError(f"cannot write '{path}': the map is empty")
+    stamps, poses = pipeline.path
+    trajectory = path.with_suffix(".tum")
+    if trajectory.exists() and not overwrite:
+        raise SaveError(f"cannot write '{trajectory}': the file exists; ask to overwrite it or choose another name")
+    save_cloud(path, points, colors, comments, overwrite)
+    save_trajectory(trajectory, stamps, poses, overwrite)
+    return f"wrote {len(points)} points to {path} and {len(stamps)} poses to {trajectory}", len(points)

@@ -1,0 +1,35 @@
+"""Quality of service: what is asked of cameras, and what is offered to everybody else."""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPresetProfiles, QoSProfile, ReliabilityPolicy
+
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+PER_WINDOW = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+EVENTS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+# A window's poses come in one burst, and none may be lost.
+POSES = QoSProfile(depth=64, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+TF = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+# Every publisher of static transforms sends one message and falls silent.
+TF_STATIC = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def camera_qos(name: str, depth: int) -> QoSProfile:
+    """The profile that ``image_qos`` names, with another depth."""
+    preset = {
+        "sensor_data": QoSPresetProfiles.SENSOR_DATA,
+        "default": QoSProfile(depth=10),
+        "system_default": QoSPresetProfiles.SYSTEM_DEFAULT,
+    }[name]
+    profile = preset if isinstance(preset, QoSProfile) else preset.value
+    return QoSProfile(
+        depth=depth,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=profile.reliability,
+        durability=profile.durability,
+    )
+
+
+def describe(profile: QoSProfile) -> str:
+    """A profile in the words of ``ros2 topic info -v``."""
+    return f"{profile.reliability.name.lower().replace('_', ' ')}, {profile.durability.name.lower().replace('_', ' ')}"

@@ -1,0 +1,132 @@
+"""Says why nothing happens, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, qos_check_compatible
+from rclpy.utilities import get_rmw_implementation_identifier
+
+from vidllm_ros.node.camera_input import CameraInput
+from vidllm_ros.node.qos import describe
+
+PATIENCE = 5.0  # seconds without an image after which it is worth a word
+_MUCH_LOST = 0.5
+_LARGE = 500_000  # bytes; below, the default shared memory of Fast DDS holds an image
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that keeps the node from working.
+
+    Attributes:
+        key: what kind it is.
+        text: one sentence that names it and what to do.
+    """
+
+    key: str
+    text: str
+
+
+def look(node: Node, camera: CameraInput, waited: float) -> Finding | None:
+    """Why no images come, or why they come badly; None when all is well.
+
+    Args:
+        node: to ask who publishes what.
+        camera: the input.
+        waited: seconds since it subscribed.
+    """
+    state = camera.monitor.state
+    silence = waited if state.silence is None else min(state.silence, waited)
+    if silence >= PATIENCE:
+        return _why_silent(node, camera, silence)
+    if camera.config.use_camera_info == "required" and not camera.has_camera and state.images:
+        return Finding(
+            "camera_info",
+            f"images come on '{camera.image_topic}' but no usable camera_info on '{camera.info_topic}', which "
+            f"use_camera_info: required waits for{_publishers(node, camera.info_topic)}",
+        )
+    if state.loss is not None and state.loss > _MUCH_LOST and waited >= PATIENCE:
+        return Finding(
+            "loss",
+            f"about {state.loss:.0%} of the images on '{camera.image_topic}' are lost on the way ({state.bytes} bytes "
+            f"each){_profile_advice(state.bytes)}",
+        )
+    return None
+
+
+def profile_path() -> Path | None:
+    """The Fast DDS profile of this package, installed or in the source tree; None when it is in neither."""
+    try:
+        from ament_index_python.packages import get_package_share_directory
+
+        installed = Path(get_package_share_directory("vidllm_ros")) / "config" / "fastdds.xml"
+        if installed.exists():
+            return installed
+    except (ImportError, LookupError):
+        pass
+    source = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
+    return source if source.exists() else None
+
+
+def _why_silent(node: Node, camera: CameraInput, silence: float) -> Finding:
+    topic = camera.image_topic
+    head = f"no image came on '{topic}' for {silence:.0f} s"
+    publishers = node.get_publishers_info_by_topic(topic)
+    if not publishers:
+        return Finding("no publisher", f"{head}: nobody publishes it{_similar(node, topic)}")
+    kind = camera.message_type
+    wrong_type = [p for p in publishers if p.topic_type != kind]
+    if len(wrong_type) == len(publishers):
+        return Finding(
+            "type", f"{head}: it carries {wrong_type[0].topic_type}, but {kind} is expected; see image_transport"
+        )
+    refused = []
+    for publisher in publishers:
+        verdict, reason = qos_check_compatible(publisher.qos_profile, camera.qos)
+        if verdict == QoSCompatibility.ERROR:
+            refused.append(f"'{publisher.node_name}' offers {describe(publisher.qos_profile)} ({reason.strip(' ;')})")
+    if len(refused) == len(publishers):
+        return Finding(
+            "qos",
+            f"{head}: incompatible quality of service, this node asks for {describe(camera.qos)}: "
+            f"{'; '.join(refused)}. Set image_qos: sensor_data",
+        )
+    names = ", ".join(sorted({f"'{publisher.node_name}'" for publisher in publishers}))
+    return Finding("silent", f"{head} from {names}: it sends nothing, or its images get lost{_profile_advice(None)}")
+
+
+def _profile_advice(size: int | None) -> str:
+    """What to do about Fast DDS's small shared memory, where that can be the cause."""
+    if "fastrtps" not in get_rmw_implementation_identifier() or (size is not None and size < _LARGE):
+        return "; look at the network and the load of this machine"
+    variables = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    mine = next((os.environ[name] for name in variables if os.environ.get(name)), None)
+    if mine is not None:
+        return f"; the node runs with the Fast DDS profile {mine}: start the camera's process with it too"
+    return (
+        f"; Fast DDS loses images above 0.5 MB with its default shared memory: start the camera and this node with "
+        f"FASTDDS_DEFAULT_PROFILES_FILE={profile_path() or '<vidllm_ros>/config/fastdds.xml'}"
+    )
+
+
+def _publishers(node: Node, topic: str) -> str:
+    count = node.count_publishers(topic)
+    return f" ({count} publishers)" if count else " (nobody publishes it)"
+
+
+def _similar(node: Node, topic: str) -> str:
+    """Image topics that do exist."""
+    kinds = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
+    own = node.get_fully_qualified_name() + "/"
+    found = [
+        name
+        for name, types in node.get_topic_names_and_types()
+        if kinds & set(types) and name != topic and not name.startswith(own)
+    ]
+    if not found:
+        return "; there is no image topic at all (other domain or host?)"
+    return f"; image topics are {', '.join(sorted(found))}: remap image (launch argument image_topic)"
