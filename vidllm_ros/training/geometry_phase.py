@@ -31,9 +31,10 @@ class GeometryPhaseConfig:
     """
 
     curriculum: tuple[tuple[float, BatchPlan], ...] = (
-        (0.55, BatchPlan(windows=24, frames=2, stride=(1, 5), fresh=10)),
-        (0.85, BatchPlan(windows=12, frames=4, stride=(1, 4), fresh=6)),
-        (1.00, BatchPlan(windows=4, frames=12, stride=(1, 2), fresh=2)),
+        (0.40, BatchPlan(windows=24, frames=2, stride=(1, 5), fresh=10)),
+        (0.60, BatchPlan(windows=12, frames=4, stride=(1, 4), fresh=6)),
+        (0.78, BatchPlan(windows=6, frames=8, stride=(1, 3), fresh=4)),
+        (1.00, BatchPlan(windows=3, frames=16, stride=(1, 2), fresh=2)),
     )
     losses: GeometryLossConfig = field(default_factory=GeometryLossConfig)
     auxiliary: tuple[tuple[str, float], ...] = (
