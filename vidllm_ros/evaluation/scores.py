@@ -173,7 +173,8 @@ def _depth(replay: Replay, truth: GroundTruth, notes: list[str]) -> dict[str, An
         raw.append(depth.metrics(predicted, sampled, crop=None))
         fitted.append(depth.metrics(predicted, sampled, crop=None, align="median"))
     if not any(errors.pixels for errors in raw):
-        notes.append("Depth not scored: the node sent no depth of a frame whose true depth is known.")
+        problem = "no pixel has both" if raw else "the node sent no depth of a frame whose true depth is known"
+        notes.append(f"Depth not scored: {problem}.")
         return {}
     return {
         "depth": depth.summary(raw),

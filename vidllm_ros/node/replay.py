@@ -25,7 +25,9 @@ from vidllm_ros.evaluation.pacing import sampling_for
 from vidllm_ros.evaluation.report import write_report
 from vidllm_ros.evaluation.results import AskedQuestion, Replay
 from vidllm_ros.evaluation.scores import Scores, score
+from vidllm_ros.node.checkpoints import resolve_checkpoint
 from vidllm_ros.node.client import ClientError
+from vidllm_ros.node.config import NodeConfig
 from vidllm_ros.node.replay_collector import Collector
 from vidllm_ros.node.replay_link import ReplayLink
 from vidllm_ros.node.replay_player import Player, Progress
@@ -87,6 +89,8 @@ def replay(options: ReplayOptions) -> Replay:
     """
     with open_recording(options) as recording:
         truth = ground_truth.load(recording, options.truth)
+        if not options.running_node:  # a node would say so too, but later
+            resolve_checkpoint(options.parameters.get("checkpoint", NodeConfig.checkpoint))
         options.out.mkdir(parents=True, exist_ok=True)
         made = _run(options, recording, truth)
         scores = score(made, truth)

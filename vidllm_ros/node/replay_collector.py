@@ -32,7 +32,7 @@ class Collector:
     Attributes:
         windows: one row for each window.
         depth: depth images by stamp, float32 [h, w] metres.
-        now_ns: recorded time, for the bag; set by who plays.
+        now_ns: recorded time, for the bag; set by who plays. Nothing is kept while it is 0.
         sent_at: when each frame was sent, on ``time.monotonic``, by stamp; filled by who plays.
         asking: questions are being asked, so boxes are answers and not those of a window.
     """
@@ -62,6 +62,8 @@ class Collector:
     def take(self, topic: str, kind: str, data: bytes) -> None:
         """One message the node published on ``~/topic``."""
         with self._lock:
+            if not self.now_ns:
+                return  # latched from before
             self._last_log = max(self._last_log + 1, self.now_ns)
             self._bag.write(f"/vidllm/{topic}", kind, self._last_log, data)
             if topic in ("path", "map"):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat
@@ -26,12 +27,23 @@ def compressed(stamp_ns: int):
     return TYPES.types[COMPRESSED_IMAGE](header(stamp_ns), "jpeg", np.zeros(9, np.uint8))
 
 
-def camera_info(stamp_ns: int, fx: float):
-    k = np.array([fx, 0, 3, 0, fx, 2, 0, 0, 1], np.float64)
+def raw_image(stamp_ns: int, image: np.ndarray):
+    height, width = image.shape[:2]
+    return TYPES.types[RAW_IMAGE](header(stamp_ns), height, width, "rgb8", 0, 3 * width, image.reshape(-1).copy())
+
+
+def png_image(stamp_ns: int, image: np.ndarray):
+    _, data = cv2.imencode(".png", image[..., ::-1])
+    return TYPES.types[COMPRESSED_IMAGE](header(stamp_ns), "png", data.reshape(-1))
+
+
+def camera_info(stamp_ns: int, fx: float, size: tuple[int, int] = (4, 6)):
+    height, width = size
+    k = np.array([fx, 0, width / 2, 0, fx, height / 2, 0, 0, 1], np.float64)
     roi = TYPES.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     p = np.zeros(12)
     return TYPES.types[CAMERA_INFO](
-        header(stamp_ns), 4, 6, "plumb_bob", np.zeros(5), k, np.eye(3).ravel(), p, 0, 0, roi
+        header(stamp_ns), height, width, "plumb_bob", np.zeros(5), k, np.eye(3).ravel(), p, 0, 0, roi
     )
 
 
