@@ -51,14 +51,38 @@ def test_a_wall_is_no_floor(room):
     np.testing.assert_array_equal(found.up, [0, -1, 0])
 
 
+def plane_depth(room, normal, height):
+    """Depth [60, 80] of the plane that lies ``height`` metres behind the camera against ``normal``; 0 where unseen."""
+    v, u = np.mgrid[:60, :80]
+    along = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(room.intrinsics).T @ np.asarray(normal)
+    depth = -height / np.where(np.abs(along) < 1e-3, np.inf, along)
+    return np.where((depth > 0) & (depth < 8), depth, 0)
+
+
+def with_depth(room, depth):
+    return replace(room.reconstruct([0] * 4), depth=np.stack([depth] * 4).astype(np.float32))
+
+
+def test_a_plane_below_the_camera_is_a_floor(room):
+    """The same construction as the two tests that follow, as it should be."""
+    up = np.array([np.sin(0.3), -np.cos(0.3), 0.0])
+    found = find_gravity(with_depth(room, plane_depth(room, up, 1.4)), GravityConfig(), CloudConfig())
+    assert found.source == "floor"
+    np.testing.assert_allclose(found.up, up, atol=0.01)
+
+
 def test_a_ceiling_is_no_floor(room):
-    """Cameras pitched up see the ceiling; its plane lies above them."""
-    reconstruction = room.reconstruct([0] * 4)
-    v = np.arange(60)[:, None] - 29.5
-    rays_down = np.broadcast_to(v / 61.0 * np.cos(0.9) - np.sin(0.9), (60, 80))
-    ceiling = np.where(rays_down < -0.05, -1.0 / rays_down, 0).astype(np.float32)
-    found = find_gravity(replace(reconstruction, depth=np.stack([ceiling] * 4)), GravityConfig(), CloudConfig())
-    assert found.source == "assumed level"
+    up = np.array([0.0, -np.cos(0.3), np.sin(0.3)])
+    ceiling = plane_depth(room, up, -1.2)
+    assert (ceiling > 0).sum() > 1000
+    assert find_gravity(with_depth(room, ceiling), GravityConfig(), CloudConfig()).source == "assumed level"
+
+
+def test_a_ramp_with_things_below_it_is_no_floor(room):
+    up = np.array([np.sin(0.5), -np.cos(0.5), 0.0])
+    ramp = plane_depth(room, up, 1.0)
+    ramp[:, ::3] *= np.random.default_rng(0).uniform(1.3, 2.0, ramp[:, ::3].shape)
+    assert find_gravity(with_depth(room, ramp), GravityConfig(), CloudConfig()).source == "assumed level"
 
 
 def test_noise_is_no_floor(room):

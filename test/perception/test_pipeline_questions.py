@@ -23,6 +23,16 @@ def test_a_scene_of_before_the_reset_is_not_reused(pipeline, run):
     assert pipeline.scene() is not before and pipeline.scene().stamps_ns[0] == 100 * STEP
 
 
+def test_a_scene_follows_when_the_map_is_rescaled(pipeline, run, small_config):
+    pipeline.configure(small_config.replace({"scale.max_spread": 0.0}))
+    run(pipeline, range(6))
+    before = pipeline.scene(0)
+    pipeline.configure(small_config.replace({"scale.max_spread": 10.0}))
+    (result,) = run(pipeline, range(6, 9))
+    assert any("rescaled" in warning for warning in result.warnings)
+    assert pipeline.scene(0) is not before and pipeline.scene(0) is pipeline.scene(0)
+
+
 def test_questions_before_any_window_say_so(pipeline):
     for call in (
         lambda: pipeline.ask("How many chairs?"),

@@ -128,6 +128,7 @@ def test_after_a_rejection_the_next_window_overlaps_the_last_placed_one():
     assert buffer.take() is None, "the same frames again would be rejected again"
     (window,) = feed(buffer, range(12, 16))
     assert indices(window)[:4] == [4, 5, 6, 7] and indices(window)[-1] == 15
+    assert any(8 <= index < 12 for index in indices(window)), "frames of the rejected window bridge the way"
     assert buffer.counts.used == 12
     assert indices(process(buffer)) == indices(window)
     assert balanced(buffer) and buffer.counts.waiting == 0
