@@ -88,12 +88,13 @@ class Inference:
         # A reset may come from another thread at any time, and what it cleared must stay so.
         self._publishing = threading.Lock()
         self._resets = 0
+        self._ending = False
 
     def run_window(self) -> bool:
         """Processes and publishes the window that waits, if any."""
         if self.health.halted:
             return False
-        window = self.pipeline.next_window()
+        window = self._next_window()
         if window is None:
             return False
         resets = self._resets
@@ -113,6 +114,17 @@ class Inference:
                 if resets == self._resets:
                     self._publish(result, boxes, locate_time)
         return True
+
+    def end_stream(self) -> None:
+        """No more frames come for now: those that wait become a last, shorter window; may be called from any thread."""
+        self._ending = True
+
+    def _next_window(self) -> Window | None:
+        window = self.pipeline.next_window()
+        if window is None and self._ending:
+            window = self.pipeline.flush()
+            self._ending = window is not None
+        return window
 
     def idle(self) -> bool:
         """Encodes frames that wait, and publishes the map when it is due."""

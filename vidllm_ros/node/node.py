@@ -195,8 +195,13 @@ class VidllmNode(LifecycleNode):
             response.message = f"the node is {self._state}: {self._how_to_activate()}"
             return response
         session.camera.enabled = request.data
+        if not request.data:
+            session.inference.end_stream()
+            session.worker.wake()
         response.message = (
-            "frames are taken" if request.data else "frames are left out until ~/enable is called with true"
+            "frames are taken"
+            if request.data
+            else "frames are left out until ~/enable is called with true; those that wait become a last window"
         )
         self.get_logger().info(response.message)
         return response

@@ -61,6 +61,7 @@ class ReplayLink:
         self._check = check
         self._changed = threading.Condition()
         self._problem: Exception | None = None
+        self.reports = 0  # diagnostics of the node so far
         self._values: dict[str, str] = {}
         self._states: dict[str, str] = {}
         self.client = VidllmClient(target, "vidllm_replay")
@@ -176,4 +177,5 @@ class ReplayLink:
             if status.name.startswith(own):
                 self._states[status.name.removeprefix(own)] = status.message
                 self._values.update({pair.key: pair.value for pair in status.values})
+        self.reports += any(status.name.startswith(own) for status in message.status)
         self._notify()

@@ -27,7 +27,7 @@ _PICTURES = 6
 _KEPT_PICTURES = 200
 _PICTURE_WIDTH = 320
 _TF_AHEAD_NS = 300_000_000  # TF is sent this much earlier than the frame it is needed for
-_SETTLED = 0.5  # seconds the node must be idle to count as done
+_SETTLED = 3  # reports in a row in which the node is idle before it counts as done
 
 
 class Progress:
@@ -144,7 +144,7 @@ class Player:
         self._settle()
         self._show_windows()
         if waiting := self._link.count("frames waiting"):
-            print(f"vidllm: {waiting} frames at the end did not fill a window and have no pose", file=sys.stderr)
+            print(f"vidllm: {waiting} frames at the end found no place in a window", file=sys.stderr)
 
     @property
     def used(self) -> int:
@@ -179,13 +179,13 @@ class Player:
 
     def _settle(self) -> None:
         """Until the node has been idle for a while."""
-        since = time.monotonic()
+        since = self._link.reports
 
         def idle() -> bool:
             nonlocal since
             if self._link.value("worker") != "idle":
-                since = time.monotonic()
-            return time.monotonic() - since > _SETTLED
+                since = self._link.reports
+            return self._link.reports - since >= _SETTLED
 
         self._link.wait(idle, self._timeout, "the node to finish")
 
