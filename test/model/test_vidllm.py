@@ -1,13 +1,16 @@
 """The assembled network: scenes from windows, questions through the parts it really has."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from float64_layers import randomize
-from miniature import IMAGE_SIZE, config, full_config, vidllm, window
+from miniature import IMAGE_SIZE, TEXTS, config, full_config, vidllm, window
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.model import ConfigError, QuestionError, VidLLM
+from vidllm_ros.model.patches import PatchConfig
 from vidllm_ros.model.sizes import nano
 from vidllm_ros.model.tokenizer import train_tokenizer
 from vidllm_ros.model.vidllm import LEVEL_FROM_OPTICAL, scene_poses
@@ -70,19 +73,21 @@ def test_scene_poses_invert_the_networks_and_move_them():
     np.testing.assert_allclose(got.numpy(), T_scene_window @ np.linalg.inv(T_camera_world), atol=1e-12)
 
 
-def test_a_scene_holds_the_windows_points_in_the_scene_frame(model, geometry):
+def test_a_scene_holds_the_windows_points_in_the_scene_frame():
+    fine = replace(full_config(), patches=PatchConfig(32, 16, voxel_size=1e-4, max_tokens=10_000))  # one point a voxel
+    torch.manual_seed(0)
+    model = VidLLM(fine, train_tokenizer(TEXTS))
+    geometry = model.reconstruct(window(frames=3))
     T_scene_window = np.eye(4)
     T_scene_window[:3, :3] = Rotation.from_euler("z", 40, degrees=True).as_matrix() @ LEVEL_FROM_OPTICAL[:3, :3]
     T_scene_window[:3, 3] = [3, -2, 1]
-    level = model.build_scene(geometry)
-    moved = model.build_scene(geometry, T_scene_window)
-    # Voxels lie differently in a turned scene, so compare what pooling keeps: the span of the cloud.
+    level = model.build_scene(geometry).positions.double().numpy()
+    moved = model.build_scene(geometry, T_scene_window).positions.double().numpy()
+    assert len(level) == len(moved) == 18  # every patch of the three frames
     turn = T_scene_window @ np.linalg.inv(LEVEL_FROM_OPTICAL)
-    points = level.positions.numpy() @ turn[:3, :3].T + turn[:3, 3]
-    assert len(level.positions) > 0 and level.features.shape == (len(level.positions), 32)
-    np.testing.assert_allclose(points.mean(0), moved.positions.numpy().mean(0), atol=0.5)
-    depth = geometry.depth[0, 0].median()
-    assert (level.positions[:, 0] > 0).any() and level.positions.norm(dim=1).max() < 20 * max(float(depth), 1)
+    expected = level @ turn[:3, :3].T + turn[:3, 3]
+    distance = np.linalg.norm(expected[:, None] - moved, axis=-1)
+    assert distance.min(axis=0).max() < 1e-4 and distance.min(axis=1).max() < 1e-4
 
 
 def test_lifted_positions_are_the_back_projected_patch_centres(model, geometry):
