@@ -32,7 +32,7 @@ def decode(
         stream: turns tokens into text.
         max_new_tokens: the longest reply.
         temperature: 0 always takes the most probable token; above, tokens are drawn at random.
-        on_text: gets each new piece of text; returning False stops.
+        on_text: gets the text that each token completes, "" when none; returning False stops.
 
     Raises:
         ValueError: ``max_new_tokens`` is below 1, or ``temperature`` negative or not finite.
@@ -49,7 +49,7 @@ def decode(
 
     def emit(piece: str) -> bool:
         pieces.append(piece)
-        return not piece or on_text is None or on_text(piece) is not False
+        return on_text is None or on_text(piece) is not False
 
     for step in count(1):
         logits, state = read(ids)
@@ -63,12 +63,11 @@ def decode(
             break
         probabilities.append(probability)
         ids = [token]
-        if token != marks.loc:
-            go_on = emit(stream.push(token))
-            if not go_on or step == max_new_tokens:
-                break
-    if go_on:
-        go_on = emit(stream.flush())
+        go_on = emit("" if token == marks.loc else stream.push(token))
+        if not go_on or (step == max_new_tokens and token != marks.loc):
+            break
+    if go_on and (rest := stream.flush()):
+        go_on = emit(rest)
     return Generation(
         text="".join(pieces).strip(),
         confidence=sum(probabilities) / len(probabilities) if probabilities else end_probability,

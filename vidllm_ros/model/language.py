@@ -146,7 +146,7 @@ class LanguageModel(nn.Module):
             question: plain language.
             max_new_tokens: the longest reply.
             temperature: 0 always takes the most probable token; above, tokens are drawn at random.
-            on_text: gets each new piece of the reply; returning False stops it.
+            on_text: gets the text that each token completes, "" when none; returning False stops the reply.
 
         Raises:
             QuestionError: the question is empty or too long.

@@ -176,7 +176,7 @@ class VidLLM(nn.Module):
             question: plain text; marks of the prompt format inside it are read as text.
             max_new_tokens: the longest reply.
             temperature: 0 for the most probable reply, above 0 draws.
-            on_text: gets each new piece of text; returning False stops generation.
+            on_text: gets the text that each token completes, "" when none; returning False stops the reply.
 
         Raises:
             QuestionError: the question is empty or too long.

@@ -24,8 +24,8 @@ def main(args: Sequence[str] | None = None) -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Everything is closed. Taking apart the interpreter with PyTorch in it takes seconds more, and launch kills what has
-    # not ended five seconds after SIGINT.
+    # Everything is closed. Taking apart the interpreter with PyTorch in it takes seconds more, and launch kills what
+    # has not ended five seconds after SIGINT.
     os._exit(code)
 
 

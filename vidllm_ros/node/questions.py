@@ -143,7 +143,7 @@ class Question:
 
     Args:
         request: what is asked.
-        on_text: called on the worker's thread with each new piece of text and how many came so far.
+        on_text: called on the worker's thread with each new piece of text and the number of tokens so far.
     """
 
     def __init__(self, request: Request, on_text: Callable[[str, int], None] | None = None) -> None:
@@ -170,13 +170,13 @@ class Question:
         return self._started + self.request.timeout - time.monotonic()
 
     def heard(self, piece: str) -> bool:
-        """A new piece of text from the model; whether it should go on."""
+        """What one token of the answer completed, "" when nothing; whether the model should go on."""
         with self._lock:
             if self._reply is not None:
                 return False
             self._pieces.append(piece)
             count = len(self._pieces)
-        if self._on_text is not None:
+        if piece and self._on_text is not None:
             self._on_text(piece, count)
         return self.open
 

@@ -150,7 +150,7 @@ class Pipeline:
             window_id: as ``scene``.
             max_new_tokens: None for ``query.max_new_tokens``.
             temperature: None for ``query.temperature``.
-            on_text: gets each new piece of the reply; returning False stops it.
+            on_text: gets the text that each token completes, "" when none; returning False stops the reply.
 
         Raises:
             NoWindowError, StampNotHeldError: as ``scene``.
