@@ -157,8 +157,8 @@ class CloudConfig(_Group):
 
     min_confidence: float = _parameter(
         0.1,
-        "Smallest depth confidence of a point, 0 to 1. Trained with the bundled loss it tends to 1 - e / 0.2, with e the "
-        "expected error as a fraction of the scene's mean distance: 0.1 stands for 18 %, 0.5 for 10 %.",
+        "Smallest depth confidence of a point, 0 to 1. Trained with the bundled loss it tends to 1 - e / 0.2, with e "
+        "the expected error as a fraction of the scene's mean distance: 0.1 stands for 18 %, 0.5 for 10 %.",
         0.0,
         1.0,
     )

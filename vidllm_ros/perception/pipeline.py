@@ -237,3 +237,4 @@ class Pipeline:
             self._scenes = {}
             self._next_id = 0
         self._features.keep_only(())
+        self._reader.forget()
