@@ -73,7 +73,7 @@ fi
 echo "Installing Python packages into .venv (a few minutes the first time)"
 arguments=()
 for file in "${requirements[@]}"; do arguments+=(-r "$file"); done
-"${pip[@]}" install --progress-bar off "${from[@]}" "${arguments[@]}" | { grep -vE '^(Requirement already satisfied|Ignoring )' || true; }
+"${pip[@]}" install --no-compile --progress-bar off "${from[@]}" "${arguments[@]}" | { grep -vE '^(Requirement already satisfied|Ignoring )' || true; }
 rm -rf .venv/wheels
 
 if [ -z "$VIDLLM_ROS_PREFIX" ]; then
