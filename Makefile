@@ -31,7 +31,7 @@ build: setup ## .venv and the colcon workspace in build/ and install/
 	@tools/build.sh
 
 bench: build ## speed and memory as tables
-	@$(IN_ENV) for file in benchmarks/*.py; do python "$$file"; done
+	@$(IN_ENV) python benchmarks/window.py && python benchmarks/rooms.py
 
 setup: ## .venv with the pinned packages, and ROS 2 where there is none
 	@tools/setup.sh
