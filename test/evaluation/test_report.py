@@ -11,6 +11,7 @@ import replay_maker
 from vidllm_ros.evaluation import images, report, scene3d
 from vidllm_ros.evaluation.results import AskedQuestion, Replay
 from vidllm_ros.evaluation.scores import Scores, score
+from vidllm_ros.evaluation.summary import summary
 from vidllm_ros.evaluation.truth import GroundTruth
 
 
@@ -172,6 +173,21 @@ def test_timings_are_medians_and_maxima():
     rows = report.timings([replay_maker.window(k) for k in range(3)])
     assert [(r["name"], r["median"], round(r["max"], 6)) for r in rows][1] == ("reconstruct", 0.5, 0.6)
     assert report.timings([]) == []
+
+
+def test_summary_says_what_came_out():
+    truth = replay_maker.truth()
+    made = replay_maker.replay()
+    text = summary(made, score(made, truth))
+    for line in (
+        "frames   12 played, 12 used; poses for 12",
+        "windows  2, 1 stitched",
+        "box      chair: IoU 1.00",
+        "A: one  (confidence 0.80)",
+    ):
+        assert line in text
+    refused = replay_maker.replay(asked=(AskedQuestion("Why?", "", error_code=903, message="no window yet"),))
+    assert "Q: Why?\nA: ! no window yet" in summary(refused, Scores())
 
 
 def test_templates_are_complete():

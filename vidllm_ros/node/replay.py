@@ -6,10 +6,9 @@ import contextlib
 import json
 import os
 import platform
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,14 @@ from vidllm_ros.evaluation.pacing import sampling_for
 from vidllm_ros.evaluation.report import write_report
 from vidllm_ros.evaluation.results import AskedQuestion, Replay
 from vidllm_ros.evaluation.scores import Scores, score
+from vidllm_ros.evaluation.summary import summary
 from vidllm_ros.node.checkpoints import resolve_checkpoint
 from vidllm_ros.node.client import ClientError
 from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.replay_collector import Collector
+from vidllm_ros.node.replay_collector import Collector, fresh_folder
 from vidllm_ros.node.replay_link import ReplayLink
 from vidllm_ros.node.replay_player import Player, Progress
-from vidllm_ros.node.replay_process import NodeProcess, ReplayError, private_environment, shared_memory
+from vidllm_ros.node.replay_process import NodeProcess, environment, private_environment, shared_memory
 from vidllm_ros.perception.config import WindowConfig
 from vidllm_ros.perception.save import save_cloud
 from vidllm_ros.srv import Query
@@ -95,7 +95,8 @@ def replay(options: ReplayOptions) -> Replay:
         made = _run(options, recording, truth)
         scores = score(made, truth)
         write_outputs(options, made, scores, truth)
-    print(summary(made, scores, options.out))
+    print(summary(made, scores))
+    print(f"report   {options.out / 'report.html'}")
     return made
 
 
@@ -121,36 +122,6 @@ def write_outputs(options: ReplayOptions, made: Replay, scores: Scores, truth: g
     write_report(out / "report.html", made, scores, truth, made.lacking(options.required))
 
 
-def summary(made: Replay, scores: Scores, out: Path) -> str:
-    """What came out, in a few lines."""
-    stitched = sum(row["status"] == "stitched" for row in made.windows)
-    lines = [
-        f"frames   {made.published} played, {made.used_frames} used; poses for {len(made.T_map_camera)}",
-        f"windows  {len(made.windows)}, {stitched} stitched to the one before",
-        f"map      {len(made.points)} points, boxes {len(made.boxes)}",
-    ]
-    if scores.trajectory:
-        t = scores.trajectory
-        lines.append(
-            f"path     ATE {t.ate_se3:.3f} m with SE(3), {t.ate_sim3:.3f} m with Sim(3) (map {1 / t.scale:.3f} times "
-            f"as large); RPE {t.rpe_translation:.3f} m, {t.rpe_rotation:.2f} deg; the camera went {t.true_length:.2f} m"
-        )
-    if scores.depth:
-        lines.append(
-            f"depth    AbsRel {scores.depth.abs_rel:.3f}, RMSE {scores.depth.rmse:.3f} m, delta1 "
-            f"{scores.depth.delta1:.3f} ({scores.depth_frames} frames); with fitted "
-            f"medians AbsRel {scores.depth_fitted.abs_rel:.3f}"
-        )
-    lines += [f"box      {b.label}: IoU {b.iou:.2f}, best of any label {b.iou_any:.2f}" for b in scores.boxes[:8]]
-    if scores.answers:
-        lines.append(f"answers  {scores.answers.exact:.0%} of {len(scores.answers.matched)} known ones match exactly")
-    lines += [f"note     {note}" for note in scores.notes]
-    for asked in made.asked:
-        reply = f"{asked.answer}  (confidence {asked.confidence:.2f})" if not asked.error_code else f"! {asked.message}"
-        lines += [f"Q: {asked.question}", f"A: {reply}"]
-    return "\n".join([*lines, f"report   {out / 'report.html'}"])
-
-
 def _run(options: ReplayOptions, recording: Recording, truth: ground_truth.GroundTruth) -> Replay:
     stamps = [frame.stamp_ns for frame in recording.frames()][: options.frames]
     if not stamps:
@@ -158,11 +129,11 @@ def _run(options: ReplayOptions, recording: Recording, truth: ground_truth.Groun
     parameters = _parameters(options, recording, stamps)
     own = not options.running_node
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_environment(private_environment() if own else shared_memory()))
+        stack.enter_context(environment(private_environment() if own else shared_memory()))
         # a name of its own, should another replay have drawn the same domain
         target = options.running_node or f"/replay_{os.getpid()}/vidllm"
         process = stack.enter_context(NodeProcess(options.out, parameters, target)) if own else None
-        collector = stack.enter_context(Collector(_fresh_folder(options.out / "result_bag")))
+        collector = stack.enter_context(Collector(fresh_folder(options.out / "result_bag")))
         link = stack.enter_context(
             ReplayLink(
                 target,
@@ -298,27 +269,3 @@ def _describe(recording: Recording, stamps: list[int], size: tuple[int, int]) ->
         "duration": (max(stamps) - min(stamps)) / 1e9,
         "size": f"{size[0]} x {size[1]}",
     }
-
-
-def _fresh_folder(path: Path) -> Path:
-    """A path nothing is at; a bag of an earlier run is removed."""
-    if path.exists():
-        if not is_bag(path):
-            raise ReplayError(f"{path} exists and is no bag of an earlier replay: choose another --out.")
-        shutil.rmtree(path)
-    return path
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """These environment variables while it lasts: the middleware of this process and of its child read them."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -15,10 +16,11 @@ from sensor_msgs.msg import Image, PointCloud2
 from vision_msgs.msg import Detection3DArray
 
 from vidllm_ros.evaluation import grounding, messages
-from vidllm_ros.evaluation.bags import stamp_ns
+from vidllm_ros.evaluation.bags import is_bag, stamp_ns
 from vidllm_ros.evaluation.result_bag import ResultBag, message_types
 from vidllm_ros.model.outputs import Box3D
 from vidllm_ros.msg import WindowInfo
+from vidllm_ros.node.replay_process import ReplayError
 
 _PACKAGES = ("vidllm_ros", "vision_msgs")  # whose messages rosbags does not know
 
@@ -114,3 +116,12 @@ def _message_folders() -> dict[str, Path]:
         except PackageNotFoundError:
             continue
     return folders
+
+
+def fresh_folder(path: Path) -> Path:
+    """A path nothing is at; a bag of an earlier run is removed."""
+    if path.exists():
+        if not is_bag(path):
+            raise ReplayError(f"{path} exists and is no bag of an earlier replay: choose another --out.")
+        shutil.rmtree(path)
+    return path

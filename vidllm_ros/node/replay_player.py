@@ -27,6 +27,7 @@ _PICTURES = 6
 _KEPT_PICTURES = 200
 _PICTURE_WIDTH = 320
 _TF_AHEAD_NS = 300_000_000  # TF is sent this much earlier than the frame it is needed for
+_ARRIVAL, _LAST_ARRIVAL = 60.0, 10.0  # seconds after which a frame counts as lost, in lock-step and in the end
 _SETTLED = 3  # reports in a row in which the node is idle before it counts as done
 
 
@@ -93,6 +94,7 @@ class Player:
         self._timeout = timeout
         self._reader = CameraReader(rectified=False)
         self._pictures: list[SeenFrame] = []
+        self._newest: SeenFrame | None = None
         self._before = {"received": 0, "used": 0}
         self._expected = 0
         self._shown = 0
@@ -133,9 +135,8 @@ class Player:
     def finish(self) -> None:
         """Wait until the node has used what it accepted; the frames that wait become a last window."""
         if self._received() < self.sent:
-            patience = min(self._timeout, 10.0)
             try:
-                self._link.wait(lambda: self._received() >= self.sent, patience, "all frames to arrive")
+                self._wait_for_arrival(_LAST_ARRIVAL)
             except ReplayError:
                 lost = self.sent - self._received()
                 print(f"vidllm: {lost} of {self.sent} frames were lost on the way to the node", file=sys.stderr)
@@ -153,9 +154,10 @@ class Player:
 
     def pictures(self) -> tuple[SeenFrame, ...]:
         """A few frames, evenly over the recording; mostly such as the node sent depth of."""
-        with_depth = [f for f in self._pictures if f.stamp_ns in self._collector.depth]
+        seen = {f.stamp_ns: f for f in [*self._pictures, *([self._newest] if self._newest else [])]}
+        with_depth = [f for stamp, f in seen.items() if stamp in self._collector.depth]
         chosen = _evenly(with_depth, _PICTURES)
-        others = [f for f in self._pictures if f not in with_depth]
+        others = [f for f in seen.values() if f not in with_depth]
         chosen += _evenly(others, _PICTURES - len(chosen))
         return tuple(sorted(chosen, key=lambda f: f.stamp_ns))
 
@@ -165,7 +167,7 @@ class Player:
             self._wait_for_window(self._expected)
             self._step.finish(placed=self._collector.windows[self._expected - 1]["status"] != "rejected")
         elif self.sent - self._received() >= QUEUE // 2:
-            self._link.wait(lambda: self._received() >= self.sent, self._timeout, f"{self.sent} frames to arrive")
+            self._wait_for_arrival(_ARRIVAL)
 
     def _wait_for_window(self, count: int) -> None:
         def there() -> bool:
@@ -173,9 +175,12 @@ class Player:
                 raise ReplayError(f"{failed} windows failed in the node: {self._link.value('last error')}")
             return len(self._collector.windows) >= count
 
-        self._link.wait(
-            there, self._timeout, f"window {count - 1}, {self.sent} frames sent, {self._received()} received"
-        )
+        self._wait_for_arrival(_ARRIVAL)
+        self._link.wait(there, self._timeout, f"window {count - 1}")
+
+    def _wait_for_arrival(self, patience: float) -> None:
+        hint = "a node with image_qos: sensor_data may lose some; set it to default, or play with --rate 1"
+        self._link.wait(lambda: self._received() >= self.sent, patience, f"{self.sent} frames to arrive ({hint})")
 
     def _settle(self) -> None:
         """Until the node has been idle for a while."""
@@ -213,9 +218,13 @@ class Player:
         except (ImageError, CameraInfoError):
             return False  # the node leaves it out and says why
         self.size = (frame.rgb.shape[1], frame.rgb.shape[0])
+        accepted = self._step.accepted
         complete = self._step.send(frame)
+        picture = SeenFrame(frame.stamp_ns, images.resize(frame.rgb, _PICTURE_WIDTH))
+        if self._step.accepted > accepted:
+            self._newest = picture  # of the last window, if it is shorter
         if complete or self.sent % self._every == 1:
-            self._pictures.append(SeenFrame(frame.stamp_ns, images.resize(frame.rgb, _PICTURE_WIDTH)))
+            self._pictures.append(picture)
             if len(self._pictures) > _KEPT_PICTURES:
                 del self._pictures[1::2]
         return complete
