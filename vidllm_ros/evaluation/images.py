@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vidllm_ros.model.outputs import Box3D
 
 ABOVE_CAMERA = 0.3  # metres; what lies higher would hide the room in a view from above
+MAX_POINTS = 300_000  # drawn from above; more would only cover each other
 PALETTE = ("#0b6e4f", "#b3261e", "#5b3fa8", "#9a5b00", "#00639a", "#8f1d63", "#4d6b00", "#6b4f3a", "#006a6a", "#7a2e8e")
 PREDICTED_PATH, TRUE_PATH = "#1f4fd8", "#6b7280"
 _NO_DEPTH = (224, 224, 224)
@@ -82,7 +83,9 @@ def top_down(
         true_boxes: in map, drawn dashed.
         width: pixels.
     """
-    shown = below_ceiling(points, T_map_camera)
+    shown = np.flatnonzero(below_ceiling(points, T_map_camera))
+    if len(shown) > MAX_POINTS:
+        shown = np.random.default_rng(0).choice(shown, MAX_POINTS, replace=False)
     points, colors = points[shown], colors[shown]
     view, size = _fit_view(points, T_map_camera, [*boxes, *true_boxes], truth, width * _OVERSAMPLING)
     canvas = np.full((size[1], size[0], 3), 255, dtype=np.uint8)
