@@ -1,7 +1,8 @@
 """Language-aware metric 3D perception for robots from one colour camera.
 
-The ROS build generates ``vidllm_ros.msg``, ``.srv`` and ``.action`` into an installed package of this same name. Extending
-the path lets the source tree and that installed half be imported together, whichever of them Python finds first.
+The ROS build generates ``vidllm_ros.msg``, ``.srv`` and ``.action`` into an installed package of this same name.
+Extending the path lets the source tree and that installed half be imported together, whichever of them Python finds
+first.
 """
 
 from pkgutil import extend_path

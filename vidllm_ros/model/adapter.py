@@ -22,14 +22,15 @@ class Projection(nn.Module):
         nn.init.zeros_(self.mlp.fc2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C]."""
         return x + self.mlp(x)
 
 
 class BridgeExchange(nn.Module):
     """Eq. 2: K learned bridge tokens attend to both streams; the streams read the updated tokens back.
 
-    The paper leaves the way back open; here each stream attends to the bridge tokens and adds the zero-initialised result.
-    The tokens see every patch of the window at once, so they also carry information between frames.
+    The paper leaves the way back open; here each stream attends to the bridge tokens and adds the zero-initialised
+    result. The tokens see every patch of the window at once, so they also carry information between frames.
     """
 
     def __init__(self, dim: int, heads: int, tokens: int) -> None:
@@ -50,6 +51,7 @@ class BridgeExchange(nn.Module):
         return self.attend_geometry(tokens, geometry) + self.attend_language(tokens, language)
 
     def forward(self, geometry: Tensor, language: Tensor) -> tuple[Tensor, Tensor]:
+        """Both streams [B, S, N, C], each enriched by the bridge tokens of the whole window."""
         b, s, n, c = geometry.shape
         normed_geometry = self.norm_geometry(geometry).reshape(b, s * n, c)
         normed_language = self.norm_language(language).reshape(b, s * n, c)
@@ -70,6 +72,7 @@ class CrossExchange(nn.Module):
         self.read_language = CrossAttention(dim, heads, zero_output=True)
 
     def forward(self, geometry: Tensor, language: Tensor) -> tuple[Tensor, Tensor]:
+        """Both streams [B, S, N, C], each enriched by the other within its frame."""
         shape = geometry.shape
         g = self.norm_geometry(geometry).flatten(0, 1)
         t = self.norm_language(language).flatten(0, 1)
@@ -87,6 +90,7 @@ class ConcatExchange(nn.Module):
         nn.init.zeros_(self.attention.proj.bias)
 
     def forward(self, geometry: Tensor, language: Tensor) -> tuple[Tensor, Tensor]:
+        """Both streams [B, S, N, C] after attending to both within their frame."""
         both = torch.cat([geometry, language], dim=2)
         both = both + self.attention(self.norm(both.flatten(0, 1))).view(both.shape)
         first, second = both.split(geometry.shape[2], dim=2)

@@ -13,9 +13,9 @@ from vidllm_ros.model.rope import RotaryEmbedding2D, patch_positions
 class GlobalFrameBackbone(nn.Module):
     """Alternates attention within each frame and across all frames of a window.
 
-    Each frame carries a camera token and register tokens in front of its patches. Both exist twice: one set for the first
-    frame, whose camera is the world, and one for all others. There is no frame index, so every frame but the first is
-    treated alike.
+    Each frame carries a camera token and register tokens in front of its patches. Both exist twice: one set for the
+    first frame, whose camera is the world, and one for all others. There is no frame index, so every frame but the
+    first is treated alike.
     """
 
     def __init__(self, config: BackboneConfig, dim: int) -> None:
@@ -48,8 +48,8 @@ class GlobalFrameBackbone(nn.Module):
             grid: (rows, columns) of patches, N = rows * columns.
 
         Returns:
-            One [B, S, 1 + R + N, 2C] for each of ``head_layers``: the frame block's and the global block's output side by
-            side; token 0 is the camera token, R register tokens follow, then the patches.
+            One [B, S, 1 + R + N, 2C] for each of ``head_layers``: the frame block's and the global block's output side
+            by side; token 0 is the camera token, R register tokens follow, then the patches.
         """
         b, s, _, c = geometry.shape
         camera = self._first_and_others(self.camera_token, b, s)

@@ -15,8 +15,8 @@ ENCODING = 9
 class CameraHead(nn.Module):
     """Reads the camera tokens and refines an absT_quaR_FoV encoding a few times.
 
-    Each iteration modulates the tokens by the previous estimate (adaptive LayerNorm), lets the camera tokens of the window
-    attend to each other and adds a correction.
+    Each iteration modulates the tokens by the previous estimate (adaptive LayerNorm), lets the camera tokens of the
+    window attend to each other and adds a correction.
     """
 
     def __init__(self, config: CameraHeadConfig, dim: int) -> None:

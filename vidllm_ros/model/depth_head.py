@@ -22,7 +22,9 @@ class DepthHead(nn.Module):
         self.conv2 = nn.Conv2d(features // 2, config.head_features, 3, padding=1)
         self.conv3 = nn.Conv2d(config.head_features, 2, 1)
 
-    def forward(self, layers: list[Tensor], grid: tuple[int, int], image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, layers: list[Tensor], grid: tuple[int, int], image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
         """Four [B, S, N, D] patch token layers to depth and confidence, each [B, S, H, W]."""
         b, s = layers[0].shape[:2]
         flat = [layer.flatten(0, 1) for layer in layers]

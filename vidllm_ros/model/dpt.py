@@ -44,6 +44,7 @@ class ResidualUnit(nn.Module):
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[F, C, h, w] to the same shape."""
         return x + self.conv2(F.relu(self.conv1(F.relu(x))))
 
 
@@ -57,6 +58,7 @@ class Fusion(nn.Module):
         self.out_conv = nn.Conv2d(features, features, 1)
 
     def forward(self, x: Tensor, finer: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
+        """Running map and finer level [F, C, h, w] to [F, C, *size]; twice the size when none is given."""
         if self.unit1 is not None and finer is not None:
             x = x + self.unit1(finer)
         x = self.unit2(x)
@@ -67,7 +69,9 @@ class Fusion(nn.Module):
 class DPTDecoder(nn.Module):
     """Reassembles tokens of four layers into a pyramid and fuses it from coarse to fine."""
 
-    def __init__(self, dim: int, features: int, channels: tuple[int, int, int, int], upsample_last: bool = True) -> None:
+    def __init__(
+        self, dim: int, features: int, channels: tuple[int, int, int, int], upsample_last: bool = True
+    ) -> None:
         super().__init__()
         self.upsample_last = upsample_last
         self.norm = nn.LayerNorm(dim, eps=1e-5)

@@ -35,7 +35,8 @@ class Encoder(nn.Module):
                 qkv_bias=True,
             )
         )
-        # The mask token only serves masked pre-training; leaving it trainable would report a parameter without gradient.
+        # The mask token only serves masked pre-training; leaving it trainable would report a parameter without
+        # gradient.
         self.dinov2.embeddings.mask_token.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(IMAGE_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGE_STD)[:, None, None], persistent=False)
@@ -47,8 +48,8 @@ class Encoder(nn.Module):
             images: float [F, 3, H, W], RGB in [0, 1], sides multiples of the patch size.
 
         Returns:
-            [F, L, N, C]: patch tokens, row-major, of the configured layers; each passed through the final LayerNorm. The
-            last of the ``L`` is the encoder's output T_base.
+            [F, L, N, C]: patch tokens, row-major, of the configured layers; each passed through the final LayerNorm.
+            The last of the ``L`` is the encoder's output T_base.
         """
         height, width = images.shape[-2:]
         patch = self.config.patch_size

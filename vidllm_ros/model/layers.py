@@ -17,6 +17,7 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), float(initial)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scale [..., C]."""
         return x * self.gamma
 
 
@@ -29,6 +30,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, out or dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., dim] to [..., out]."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
@@ -50,7 +52,7 @@ class SelfAttention(nn.Module):
         self.rope = rope
 
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Attend within [B, N, C]; ``positions`` is [N, 2] integer (row, column), needed when rotary positions are used."""
+        """Attend within [B, N, C]; rotary attention needs ``positions``, [N, 2] integer (row, column)."""
         b, n, c = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q), self.k_norm(k)
@@ -77,6 +79,7 @@ class CrossAttention(nn.Module):
             nn.init.zeros_(self.proj.bias)
 
     def forward(self, queries: Tensor, context: Tensor) -> Tensor:
+        """Queries [B, Q, C] and context [B, N, C] to [B, Q, C]."""
         b, n, c = queries.shape
         q = self.q(queries).reshape(b, n, self.heads, c // self.heads).transpose(1, 2)
         k, v = self.kv(context).reshape(b, context.shape[1], 2, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
@@ -105,5 +108,6 @@ class Block(nn.Module):
         self.ls2 = LayerScale(dim, layer_scale)
 
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """[B, N, C] to [B, N, C]; ``positions`` as in ``SelfAttention``."""
         x = x + self.ls1(self.attn(self.norm1(x), positions))
         return x + self.ls2(self.mlp(self.norm2(x)))

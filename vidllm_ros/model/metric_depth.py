@@ -48,8 +48,8 @@ def base_centres(bins: int, min_depth: float, max_depth: float) -> tuple[Tensor,
 class MetricDepthModel(nn.Module):
     """DPT-style decoder on encoder features, then depth = sum_k p(k) c(k) per pixel.
 
-    Each centre is c_k plus a residual predicted from the decoder's features, bounded to stay inside its bin, so that the
-    centres stay ascending. Works frame by frame, so a frame's result can be kept.
+    Each centre is c_k plus a residual predicted from the decoder's features, bounded to stay inside its bin, so that
+    the centres stay ascending. Works frame by frame, so a frame's result can be kept.
     """
 
     centres: Tensor

@@ -12,8 +12,8 @@ from torch import Tensor
 class GeometryOutput:
     """The reconstruction branch's result for a batch of windows.
 
-    Cameras are OpenCV optical (x right, y down, z forward) and the world is the first camera of each window. ``B`` windows
-    of ``S`` frames of ``H`` x ``W`` pixels, ``N`` patches per frame, ``C`` channels.
+    Cameras are OpenCV optical (x right, y down, z forward) and the world is the first camera of each window. ``B``
+    windows of ``S`` frames of ``H`` x ``W`` pixels, ``N`` patches per frame, ``C`` channels.
 
     Attributes:
         pose_encoding: [B, S, 9] raw network encoding absT_quaR_FoV, in relative units: translation (3), quaternion

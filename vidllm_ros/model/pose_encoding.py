@@ -1,7 +1,7 @@
 """absT_quaR_FoV: the nine numbers by which the network describes a camera.
 
-Translation (3) and quaternion x, y, z, w (4) of the world-to-camera pose, then the vertical and the horizontal field of view
-in radians. Cameras are OpenCV optical; the principal point is the image centre (W / 2, H / 2).
+Translation (3) and quaternion x, y, z, w (4) of the world-to-camera pose, then the vertical and the horizontal field of
+view in radians. Cameras are OpenCV optical; the principal point is the image centre (W / 2, H / 2).
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ def encode_pose(camera_from_world: Tensor, intrinsics: Tensor, image_size: tuple
     rotation = matrix_to_quaternion(camera_from_world[..., :3, :3])
     vertical = 2 * torch.atan2(torch.full_like(intrinsics[..., 1, 1], height / 2), intrinsics[..., 1, 1])
     horizontal = 2 * torch.atan2(torch.full_like(intrinsics[..., 0, 0], width / 2), intrinsics[..., 0, 0])
-    return torch.cat(
-        [camera_from_world[..., :3, 3], rotation, vertical[..., None], horizontal[..., None]], dim=-1
-    )
+    return torch.cat([camera_from_world[..., :3, 3], rotation, vertical[..., None], horizontal[..., None]], dim=-1)
 
 
 def decode_pose(encoding: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class RotaryEmbedding2D(nn.Module):
     """Rotates query and key channels by patch row and column (as in VGGT's backbone).
 
-    The first half of a head's channels encodes the row, the second half the column; inside each half, channel ``i`` turns
-    together with channel ``i + D/4``. Has no parameters.
+    The first half of a head's channels encodes the row, the second half the column; inside each half, channel ``i``
+    turns together with channel ``i + D/4``. Has no parameters.
     """
 
     def __init__(self, base: float = 100.0) -> None:
@@ -34,7 +34,7 @@ class RotaryEmbedding2D(nn.Module):
 
 
 def patch_positions(grid: tuple[int, int], special_tokens: int, device: torch.device) -> Tensor:
-    """(row, column) + 1 of every patch, row-major, after ``special_tokens`` entries at (0, 0); [special + rows*columns, 2]."""
+    """(row, column) + 1 of every patch, row-major, behind ``special_tokens`` entries at (0, 0), [special + N, 2]."""
     rows, columns = torch.meshgrid(
         torch.arange(grid[0], device=device), torch.arange(grid[1], device=device), indexing="ij"
     )

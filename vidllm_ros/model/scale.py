@@ -43,7 +43,8 @@ def align_scale(relative: Tensor, metric: Tensor, confidence: Tensor, config: Sc
 
     Returns:
         (scale [B] in metres per relative unit, spread [B]: median absolute deviation of the factors over their median).
-        An even count takes the mean of the two middle factors. With no usable image the scale is 1 and the spread infinite.
+        An even count takes the mean of the two middle factors. With no usable image the scale is 1 and the spread
+        infinite.
     """
     scales, spreads = [], []
     frames = relative.shape[1]

@@ -22,14 +22,16 @@ from vidllm_ros.model.reconstruction import ReconstructionModel
 Part = TypeVar("Part", bound=nn.Module)
 
 # Optical axes (x right, y down, z forward) to level axes (x forward, y left, z up), REP 103.
-LEVEL_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+LEVEL_FROM_OPTICAL = np.array(
+    [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
 
 
 class VidLLM(nn.Module):
     """The whole network.
 
-    A question may be put to a GeometryOutput (its first window), to SceneTokens, or to a ScenePrefix, which saves reading
-    the scene again.
+    A question may be put to a GeometryOutput (its first window), to SceneTokens, or to a ScenePrefix, which saves
+    reading the scene again.
     """
 
     def __init__(self, config: VidLLMConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> None:

@@ -1,8 +1,8 @@
 """Dense auxiliary supervision that exact ground truth allows; used while training, absent from checkpoints.
 
-A pose loss alone gives nine numbers per frame to learn from. These heads ask every patch where its point lies, which patch of
-another frame sees the same point, what it shows and in which colour, and so teach matching and meaning long before the sparse
-losses could.
+A pose loss alone gives nine numbers per frame to learn from. These heads ask every patch where its point lies, which
+patch of another frame sees the same point, what it shows and in which colour, and so teach matching and meaning long
+before the sparse losses could.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def patch_correspondences(targets: GeometryTargets, first: int, second: int, pat
 class AttentionProbe:
     """Looks at what one global block attends to, so that two of its heads can be taught to match.
 
-    Without it, attention across frames finds matching patches only after tens of thousands of frames, and until then every
-    pose is "no motion".
+    Without it, attention across frames finds matching patches only after tens of thousands of frames, and until then
+    every pose is "no motion".
     """
 
     def __init__(self, backbone: GlobalFrameBackbone, block: int) -> None:

@@ -149,7 +149,8 @@ class Row:
         value: the network.
         baseline: the same for the baseline; None where there is none.
         baseline_name: what the baseline is.
-        difference: network minus baseline, item by item; the network is better where it lies clear of 0 on the good side.
+        difference: network minus baseline, item by item; the network is better where it lies clear of 0 on the good
+            side.
     """
 
     name: str
@@ -181,7 +182,12 @@ def summarize(rooms: list[RoomScores]) -> list[Row]:
     rows = [
         row("depth AbsRel", [r.abs_rel for r in rooms], constant_errors, f"best constant depth, {constant:.2f} m"),
         row("depth delta1", [r.delta1 for r in rooms]),
-        row("rotation error of a pair, degrees", [r.rotation for r in rooms], [r.rotation_still for r in rooms], "no motion"),
+        row(
+            "rotation error of a pair, degrees",
+            [r.rotation for r in rooms],
+            [r.rotation_still for r in rooms],
+            "no motion",
+        ),
         row("translation error, m", [r.translation for r in rooms], [r.translation_still for r in rooms], "no motion"),
         row("scale error of a window", [r.scale_error for r in rooms]),
         row(
@@ -194,7 +200,7 @@ def summarize(rooms: list[RoomScores]) -> list[Row]:
         row("box mean IoU", [r.iou for r in rooms], [r.iou_random for r in rooms], "random boxes of the mean size"),
         row("box Acc@0.5", hits("iou", 0.5), hits("iou_random", 0.5), "random boxes of the mean size"),
     ]
-    for kind in sorted({kind for room in rooms for kind in room.kinds}):
+    for kind in sorted({kind for scores in rooms for kind in scores.kinds}):
         rows.append(
             row(f"exact match: {kind}", of_kinds((kind,), "correct"), of_kinds((kind,), "correct_blind"), "blanked")
         )
@@ -220,9 +226,7 @@ def evaluate_rooms(
     sizes = mean_sizes()
     scores = []
     for index in range(rooms):
-        sample = room_sample(
-            first_seed + index, split, frames=frames, image_size=model.config.image_size, tasks=tasks
-        )
+        sample = room_sample(first_seed + index, split, frames=frames, image_size=model.config.image_size, tasks=tasks)
         scores.append(score_room(model, sample, sizes))
         print(f"\rroom {index + 1} of {rooms}", end="", flush=True)
     print()

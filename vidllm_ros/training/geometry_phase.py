@@ -1,4 +1,4 @@
-"""First phase of the bundled model's training: encoder, adapter, backbone and heads on rooms, with dense auxiliaries."""
+"""First phase of the bundled model's training: all of the reconstruction branch, with dense auxiliaries."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class GeometryPhaseConfig:
     """Curriculum and weights.
 
     Args:
-        curriculum: (share of the budget at which it ends, batch) pairs: many rooms with few frames first, longer windows
-            later.
+        curriculum: (share of the budget at which it ends, batch) pairs: many rooms with few frames first, longer
+            windows later.
         losses: weights of the reconstruction losses.
         auxiliary: weights of the auxiliary losses by name.
     """

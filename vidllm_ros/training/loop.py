@@ -137,7 +137,9 @@ class TrainingLoop:
             self._share_gradients()
             values["norm"] = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
             if not math.isfinite(values["norm"]):
-                raise DivergenceError(f"step {self.step_index}: the gradient is not finite; parts: {json.dumps(values)}")
+                raise DivergenceError(
+                    f"step {self.step_index}: the gradient is not finite; parts: {json.dumps(values)}"
+                )
             self.optimizer.step(warmup_cosine(self.progress, self.config.lr))
             self.average.update(self.model)
             self.step_index += 1

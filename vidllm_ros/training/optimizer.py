@@ -23,8 +23,8 @@ def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum with orthogonalised updates, scaled to AdamW's typical step.
 
-    ``torch.optim.Muon`` is the same rule but fixes the iteration to bfloat16, which takes a hundred times longer on a CPU
-    without bfloat16 arithmetic; here matrices of one shape are also orthogonalised together.
+    ``torch.optim.Muon`` is the same rule but fixes the iteration to bfloat16, which takes a hundred times longer on a
+    CPU without bfloat16 arithmetic; here matrices of one shape are also orthogonalised together.
     """
 
     def __init__(self, params: list[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
@@ -56,8 +56,8 @@ class Muon(torch.optim.Optimizer):
 class MuonAdamW:
     """Muon for the matrices inside transformer blocks, AdamW for everything else, behind one face.
 
-    Muon orthogonalises each update, which small networks learn from in fewer samples; embeddings, convolutions, norms and
-    heads stay with AdamW (0.9, 0.999).
+    Muon orthogonalises each update, which small networks learn from in fewer samples; embeddings, convolutions, norms
+    and heads stay with AdamW (0.9, 0.999).
     """
 
     def __init__(self, model: nn.Module, lr: float, weight_decay: float, use_muon: bool = True) -> None:

@@ -1,8 +1,8 @@
 """Second phase of the bundled model's training: language and grounding on the frozen, predicted geometry of rooms.
 
-The reconstruction branch and the adapter stay as the first phase left them, so a scene is reconstructed once and then asked
-many times; the 3D patches' position embedding, the language model and the grounding decoder learn on what the robot will
-really see, errors included.
+The reconstruction branch and the adapter stay as the first phase left them, so a scene is reconstructed once and then
+asked many times; the 3D patches' position embedding, the language model and the grounding decoder learn on what the
+robot will really see, errors included.
 """
 
 from __future__ import annotations
@@ -38,11 +38,9 @@ class ReasoningPhaseConfig:
         terms: weights within the grounding losses.
     """
 
-    plan: BatchPlan = field(
-        default_factory=lambda: BatchPlan(windows=12, frames=12, stride=(1, 3), fresh=4, tasks=24)
-    )
-    tasks: int = 14
-    labels: int = 4
+    plan: BatchPlan = field(default_factory=lambda: BatchPlan(windows=8, frames=10, stride=(1, 3), fresh=2, tasks=24))
+    tasks: int = 12
+    labels: int = 3
     blind: float = 0.1
     capacity: int = 1500
     grounding: float = 0.5
@@ -113,7 +111,9 @@ class ReasoningPhase:
             values["correct"] = language.correct
             losses = []
             for scene, pairs, states in zip(scenes, drawn, language.loc_states, strict=True):
-                located = [(state, target) for state, (_, _, target) in zip(states, pairs, strict=True) if state is not None]
+                located = [
+                    (state, target) for state, (_, _, target) in zip(states, pairs, strict=True) if state is not None
+                ]
                 if located:
                     output = self.model.grounding(scene, torch.stack([state for state, _ in located]))
                     losses.append(grounding_loss(output, [target for _, target in located], self.config.terms))

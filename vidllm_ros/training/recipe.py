@@ -46,9 +46,7 @@ class ReasoningModel(nn.Module):
         self.patches, self.language, self.grounding = model.patches, model.language, model.grounding
 
 
-def train_reasoning(
-    out: Path, geometry: Path, config: LoopConfig, phase: ReasoningPhaseConfig | None = None
-) -> None:
+def train_reasoning(out: Path, geometry: Path, config: LoopConfig, phase: ReasoningPhaseConfig | None = None) -> None:
     """Train language and grounding on a finished geometry phase; ``out/model`` is the checkpoint folder."""
     model = VidLLM(nano(), train_tokenizer(vocabulary_texts(TOKENIZER_TEXTS), VOCABULARY))
     load_geometry(model, geometry)

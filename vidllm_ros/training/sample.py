@@ -13,12 +13,13 @@ from vidllm_ros.model.outputs import Box3D
 class TextTask:
     """A question about a scene and its answer.
 
-    Every length, direction and coordinate in the text is metric and in the scene frame: z up, origin at the first camera's
+    Every length, direction and coordinate in the text is metric and in the scene frame: z up, origin at the first
+    camera's
     centre, x along its horizontal viewing direction, y to its left.
 
     Attributes:
-        kind: count, existence, colour, size, distance, relation, location, describe_object, describe_room, coordinates or
-            locate.
+        kind: count, existence, colour, size, distance, relation, location, describe_object, describe_room, coordinates
+            or locate.
         question: plain English.
         answer: the reference answer.
         box_ids: indices into ``Sample.boxes`` of the objects the answer is about (the targets of ``locate``).
