@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from rclpy.callback_groups import CallbackGroup
@@ -21,6 +22,8 @@ from vidllm_ros.node.qos import camera_qos
 from vidllm_ros.node.throttle import Throttle
 from vidllm_ros.perception.errors import FrameRejected
 from vidllm_ros.perception.types import Frame
+
+_LOGGER = logging.getLogger(__name__)
 
 # Why an image did not become a frame; added to perception's own reasons.
 UNREADABLE, NO_CAMERA_INFO, DISABLED = "unreadable", "no_camera_info", "disabled"
@@ -98,9 +101,19 @@ class CameraInput:
                 callback,
                 self.qos,
                 callback_group=self._group,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+                qos_overriding_options=self._overriding(topic),
             )
         )
+
+    def _overriding(self, topic: str) -> QoSOverridingOptions | None:
+        """For ``-p qos_overrides./TOPIC.subscription.reliability:=...``, which wins over ``image_qos``.
+
+        Only where such a parameter was given: rclpy declares them once and would keep the first ``image_qos``.
+        """
+        given: Iterable[str] = getattr(self._node, "_parameter_overrides", {})
+        if any(name.startswith(f"qos_overrides.{topic}.") for name in given):
+            return QoSOverridingOptions.with_default_policies()
+        return None
 
     def _on_info(self, message: CameraInfo) -> None:
         self.monitor.info()
@@ -108,13 +121,12 @@ class CameraInput:
             self._camera = self._reader.read(message)
         except CameraInfoError as error:
             self._camera = None
-            self._warn("camera_info", f"{error}. Until then {self._without_camera()}")
+            self._warn(f"{error}. Until then {self._without_camera()}")
             return
         if self._camera is None:
-            self._warn("camera_info", f"camera_info is not calibrated (K is zero): {self._without_camera()}")
+            self._warn(f"camera_info is not calibrated (K is zero): {self._without_camera()}")
         elif self._camera.maps is not None and "rect" in self.image_topic.rsplit("/", 2)[-1]:
             self._warn(
-                "rectified",
                 f"'{self.image_topic}' sounds rectified but camera_info has distortion, which is now taken out; if "
                 f"that was done before, set image_rectified",
             )
@@ -133,12 +145,12 @@ class CameraInput:
             frame = self._frame(message, stamp_ns)
         except (ImageError, CameraInfoError) as error:
             self._drop(UNREADABLE)
-            self._warn(type(error).__name__, f"an image on '{self.image_topic}' was left out: {error}")
+            self._warn(f"an image on '{self.image_topic}' was left out: {error}")
             return
         try:
             self._accept(frame)
         except FrameRejected as error:
-            self._warn(error.reason.value, f"an image on '{self.image_topic}' was left out: {error}")
+            self._warn(f"an image on '{self.image_topic}' was left out: {error}")
 
     def _frame(self, message: Image | CompressedImage, stamp_ns: int) -> Frame:
         rgb = rgb_from_compressed(message) if isinstance(message, CompressedImage) else rgb_from_image(message)
@@ -173,8 +185,8 @@ class CameraInput:
         with self._lock:
             self._dropped[reason] += 1
 
-    def _warn(self, key: str, message: str) -> None:
-        self._throttle(key, self._node.get_logger().warning, message)
+    def _warn(self, message: str) -> None:
+        self._throttle(_LOGGER.warning, message)
 
 
 def resolve_topics(node: Node, image_transport: str) -> tuple[str, str]:

@@ -177,17 +177,17 @@ class Inference:
         if outside.problem:
             text = f"TF does not place the camera: {outside.problem}"
             if self.config.anchor == "tf":
-                self._throttle("anchor", _LOGGER.error, f"{text}. The window is left out (anchor is tf)")
+                self._throttle(_LOGGER.error, f"{text}. The window is left out (anchor is tf)")
                 return None
-            self._throttle("anchor", _LOGGER.warning, f"{text}. The window is placed by its frames (anchor is auto)")
+            self._throttle(_LOGGER.warning, f"{text}. The window is placed by its frames (anchor is auto)")
         return self.pipeline.process(window, outside.T_map_camera, outside.up_camera)
 
     def _publish(self, result: WindowResult, boxes: Sequence[Box3D] | None, locate_time: float) -> None:
         started = time.monotonic()
         placed = result.status is not WindowStatus.REJECTED
         stamp_ns = result.reconstruction.stamps_ns[-1]
-        for index, warning in enumerate(result.warnings):
-            self._throttle(f"window {index}", _LOGGER.warning, f"window {result.window_id}: {warning}")
+        for warning in result.warnings:
+            self._throttle(_LOGGER.warning, f"window {result.window_id}: {warning}")
         if placed:
             self._publish_poses(result)
             self._publishers.publish_cloud(result)
@@ -198,7 +198,7 @@ class Inference:
             self._publishers.show(stamp_ns, boxes, result)
             self._map_changed, self._map_stamp_ns = True, stamp_ns
         else:
-            self._throttle("rejected", _LOGGER.warning, f"window {result.window_id} is not in the map: {result.reason}")
+            self._throttle(_LOGGER.warning, f"window {result.window_id} is not in the map: {result.reason}")
         self._publishers.publish_window(result, self.pipeline.stats, self._dropped(), started, locate_time)
         health = self.health
         health.windows += 1
@@ -206,9 +206,9 @@ class Inference:
         self._publish_map()
 
     def _publish_poses(self, result: WindowResult) -> None:
-        if result.status is WindowStatus.FIRST:
-            self._newest_pose_ns = -1
         stamps = result.reconstruction.stamps_ns
+        if stamps[-1] < self._newest_pose_ns:  # the clock went back
+            self._newest_pose_ns = -1
         start = next((i for i, stamp in enumerate(stamps) if stamp > self._newest_pose_ns), len(stamps))
         if start == len(stamps):
             return
@@ -217,7 +217,7 @@ class Inference:
         try:
             self._broadcaster.send(result.reconstruction.frame_ids[-1], stamps[start:], result.T_map_camera[start:])
         except TransformError as error:
-            self._throttle("publish_tf", _LOGGER.warning, f"nothing is broadcast on /tf: {error}")
+            self._throttle(_LOGGER.warning, f"nothing is broadcast on /tf: {error}")
 
     def _locate(self, result: WindowResult) -> Sequence[Box3D] | None:
         """Boxes of the configured labels in a placed window; None when none are looked for."""
@@ -286,7 +286,7 @@ class Inference:
 
     def _record(self, message: str, error: Exception | None = None) -> None:
         self.health.last_error = message
-        self._throttle("failure", lambda text: _LOGGER.error(text, exc_info=error), message)
+        self._throttle(lambda text: _LOGGER.error(text, exc_info=error), message)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _REMEMBERED = 120
+_PAUSE = 2.0  # seconds between two images that are no loss but a pause of the camera
 _FEW = 10  # messages below which nothing is said about loss
 _NANOSECONDS = 1e9
 
@@ -97,5 +98,8 @@ class InputMonitor:
         if len(self._stamps) < _FEW:
             return None
         steps = np.diff(np.array(self._stamps)) / _NANOSECONDS
-        # A camera that delivers all its images repeats its shortest step; of a torn stream the mean is far longer.
-        return max(0.0, 1.0 - float(np.quantile(steps, 0.1) / steps.mean()))
+        steps = steps[steps <= _PAUSE]
+        if len(steps) < _FEW:
+            return None
+        # The camera's own step is taken to be among the shortest; a longer one spans images that did not arrive.
+        return 1.0 - len(steps) / float(np.maximum(np.round(steps / np.quantile(steps, 0.1)), 1).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 import traceback
 from collections.abc import Callable
@@ -24,12 +25,13 @@ from vidllm_ros.node.questions import Question
 from vidllm_ros.node.ros_logging import forward_logs, stop_forwarding
 from vidllm_ros.node.session import Session
 from vidllm_ros.node.throttle import Throttle
-from vidllm_ros.node.watch import PATIENCE, Finding, look
+from vidllm_ros.node.watch import PATIENCE, look
 from vidllm_ros.node.worker import NotActiveError
 from vidllm_ros.perception.config import PerceptionConfig
 from vidllm_ros.perception.errors import SaveError
 from vidllm_ros.srv import SaveMap
 
+_LOGGER = logging.getLogger(__name__)
 _REMINDER = 30.0  # seconds between reminders that the node is not active
 
 
@@ -67,7 +69,7 @@ class VidllmNode(LifecycleNode):
         self._session: Session | None = None
         self._state = "unconfigured"
         self._problem = ""
-        self._finding: Finding | None = None
+        self._finding = ""
         self._throttle = Throttle()
         self._findings = Throttle(count=False)
         self._reminder = Throttle(_REMINDER, count=False)
@@ -235,31 +237,31 @@ class VidllmNode(LifecycleNode):
             if self._session is not None and self._session.active:
                 self._session.worker.wake()
         except Exception:
-            self._throttle("tick", self.get_logger().error, traceback.format_exc())
+            self._throttle(_LOGGER.error, traceback.format_exc())
 
     def _watch(self) -> None:
         session = self._session
         if session is None or not session.active:
-            self._finding = None
+            self._finding = ""
             self._remind()
             return
         self._idle_since = None
         since = session.active_since
-        before, self._finding = self._finding, None
+        before, self._finding = self._finding, ""
         if since is not None and session.camera.enabled:
             self._finding = look(self, session.camera, time.monotonic() - since)
-        if self._finding is not None:
-            self._findings(self._finding.key, self.get_logger().warning, self._finding.text)
-        elif before is not None:
+        if self._finding:
+            self._findings(_LOGGER.warning, self._finding)
+        elif before:
             self.get_logger().info(f"images come in again on '{session.camera.image_topic}'")
-            self._findings.forget(before.key)
+            self._findings.clear()
 
     def _remind(self) -> None:
         now = time.monotonic()
         self._idle_since = self._idle_since or now
         if self._state != "finalized" and now - self._idle_since >= PATIENCE:  # not while a transition is on its way
             text = f"the node is {self._state} and processes nothing: {self._how_to_activate()}"
-            self._reminder(self._state, self.get_logger().warning, text)
+            self._reminder(_LOGGER.warning, text)
 
     def _snapshot(self) -> Snapshot:
         session = self._session
@@ -269,7 +271,7 @@ class VidllmNode(LifecycleNode):
             state=self._state,
             problem=self._problem,
             enabled=session.camera.enabled,
-            finding=self._finding.text if self._finding else "",
+            finding=self._finding,
             input=session.camera.monitor.state if session.active else None,
             counts=session.pipeline.stats,
             dropped=session.camera.dropped,

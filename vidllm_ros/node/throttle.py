@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
+
+_MOST = 200  # kinds of messages remembered
 
 
 class Throttle:
     """Lets a message through at once, and its repetitions only every ``period`` seconds.
 
-    Messages are told apart by a key, so that one that holds a changing number still counts as the same.
+    Messages that differ in their numbers only count as the same.
 
     Args:
         period: seconds.
@@ -26,20 +29,28 @@ class Throttle:
         self._last: dict[str, float] = {}
         self._held: dict[str, int] = {}
 
-    def __call__(self, key: str, log: Callable[[str], object], message: str) -> bool:
-        """Calls ``log(message)`` unless ``key`` was logged less than a period ago; whether it did."""
+    def __call__(self, log: Callable[[str], object], message: str) -> bool:
+        """Calls ``log(message)`` unless the same was logged less than a period ago; whether it did."""
+        kind = re.sub(r"\d+", "#", message)
         with self._lock:
             now = self._clock()
-            if now - self._last.get(key, float("-inf")) < self._period:
-                self._held[key] = self._held.get(key, 0) + 1
+            if now - self._last.get(kind, float("-inf")) < self._period:
+                self._held[kind] = self._held.get(kind, 0) + 1
                 return False
-            self._last[key] = now
-            held = self._held.pop(key, 0)
+            self._last[kind] = now
+            held = self._held.pop(kind, 0)
+            if len(self._last) > _MOST:
+                self._forget_oldest()
         log(f"{message} ({held} more like this since the last report)" if held and self._count else message)
         return True
 
-    def forget(self, key: str) -> None:
-        """The next message with ``key`` goes through at once."""
+    def clear(self) -> None:
+        """Every message goes through at once again."""
         with self._lock:
-            self._last.pop(key, None)
-            self._held.pop(key, None)
+            self._last.clear()
+            self._held.clear()
+
+    def _forget_oldest(self) -> None:
+        for kind in sorted(self._last, key=self._last.__getitem__)[: _MOST // 2]:
+            del self._last[kind]
+            self._held.pop(kind, None)

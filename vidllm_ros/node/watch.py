@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from rclpy.node import Node
@@ -18,21 +17,8 @@ _MUCH_LOST = 0.5
 _LARGE = 500_000  # bytes; below, the default shared memory of Fast DDS holds an image
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something that keeps the node from working.
-
-    Attributes:
-        key: what kind it is.
-        text: one sentence that names it and what to do.
-    """
-
-    key: str
-    text: str
-
-
-def look(node: Node, camera: CameraInput, waited: float) -> Finding | None:
-    """Why no images come, or why they come badly; None when all is well.
+def look(node: Node, camera: CameraInput, waited: float) -> str:
+    """Why no images come, or why they come badly; "" when all is well.
 
     Args:
         node: to ask who publishes what.
@@ -44,18 +30,16 @@ def look(node: Node, camera: CameraInput, waited: float) -> Finding | None:
     if silence >= PATIENCE:
         return _why_silent(node, camera, silence)
     if camera.config.use_camera_info == "required" and not camera.has_camera and state.images:
-        return Finding(
-            "camera_info",
+        return (
             f"images come on '{camera.image_topic}' but no usable camera_info on '{camera.info_topic}', which "
-            f"use_camera_info: required waits for{_publishers(node, camera.info_topic)}",
+            f"use_camera_info: required waits for{_publishers(node, camera.info_topic)}"
         )
     if state.loss is not None and state.loss > _MUCH_LOST and waited >= PATIENCE:
-        return Finding(
-            "loss",
+        return (
             f"about {state.loss:.0%} of the images on '{camera.image_topic}' are lost on the way ({state.bytes} bytes "
-            f"each){_profile_advice(state.bytes)}",
+            f"each){_profile_advice(state.bytes)}"
         )
-    return None
+    return ""
 
 
 def profile_path() -> Path | None:
@@ -72,31 +56,28 @@ def profile_path() -> Path | None:
     return source if source.exists() else None
 
 
-def _why_silent(node: Node, camera: CameraInput, silence: float) -> Finding:
+def _why_silent(node: Node, camera: CameraInput, silence: float) -> str:
     topic = camera.image_topic
     head = f"no image came on '{topic}' for {silence:.0f} s"
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
-        return Finding("no publisher", f"{head}: nobody publishes it{_similar(node, topic)}")
+        return f"{head}: nobody publishes it{_similar(node, topic)}"
     kind = camera.message_type
     wrong_type = [p for p in publishers if p.topic_type != kind]
     if len(wrong_type) == len(publishers):
-        return Finding(
-            "type", f"{head}: it carries {wrong_type[0].topic_type}, but {kind} is expected; see image_transport"
-        )
+        return f"{head}: it carries {wrong_type[0].topic_type}, but {kind} is expected; see image_transport"
     refused = []
     for publisher in publishers:
         verdict, reason = qos_check_compatible(publisher.qos_profile, camera.qos)
         if verdict == QoSCompatibility.ERROR:
             refused.append(f"'{publisher.node_name}' offers {describe(publisher.qos_profile)} ({reason.strip(' ;')})")
     if len(refused) == len(publishers):
-        return Finding(
-            "qos",
+        return (
             f"{head}: incompatible quality of service, this node asks for {describe(camera.qos)}: "
-            f"{'; '.join(refused)}. Set image_qos: sensor_data",
+            f"{'; '.join(refused)}. Set image_qos: sensor_data"
         )
     names = ", ".join(sorted({f"'{publisher.node_name}'" for publisher in publishers}))
-    return Finding("silent", f"{head} from {names}: it sends nothing, or its images get lost{_profile_advice(None)}")
+    return f"{head} from {names}: it sends nothing, or its images get lost{_profile_advice(None)}"
 
 
 def _profile_advice(size: int | None) -> str:

@@ -1,0 +1,158 @@
+"""Anchoring by TF and broadcasting it, over /tf and /tf_static."""
+
+import re
+
+import numpy as np
+import pytest
+from node_process import wait_for
+from robot import STEP_NS
+from scipy.spatial.transform import Rotation
+from tf2_msgs.msg import TFMessage
+
+from vidllm_ros.msg import WindowInfo
+from vidllm_ros.node.client import ClientError
+from vidllm_ros.node.conversions import matrix_from_transform, stamp_to_ns, transform_message
+from vidllm_ros.srv import Query
+
+# A camera on a mast, tilted 20 degrees down: optical axes in the base frame (x forward, y left, z up).
+T_BASE_CAMERA = np.eye(4)
+T_BASE_CAMERA[:3, :3] = Rotation.from_euler("y", 20, degrees=True).as_matrix() @ [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+T_BASE_CAMERA[:3, 3] = (0.1, 0.0, 1.2)
+
+
+def base_pose(stamp_ns: int) -> np.ndarray:
+    """A robot that drives on a circle in odom."""
+    angle = (stamp_ns % 10**12) / 1e9 * 0.2
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("z", angle).as_matrix()
+    pose[:3, 3] = (2 * np.sin(angle), 2 - 2 * np.cos(angle), 0.0)
+    return pose
+
+
+def broadcast(robot, parent: str, mount: bool = True) -> None:
+    """The base's pose around now and the camera's mount."""
+    if mount:
+        static = TFMessage(transforms=[transform_message(0, "base_link", "camera", T_BASE_CAMERA)])
+        robot.tf_static.publish(static)
+    message = TFMessage()
+    for step in range(3):
+        stamp = robot.now_ns + step * STEP_NS
+        message.transforms.append(transform_message(stamp, parent, "base_link", base_pose(stamp)))
+    robot.tf.publish(message)
+
+
+def drive(robot, parent: str, windows: int) -> list[WindowInfo]:
+    before = len(robot.received["window"])
+
+    def enough() -> bool:
+        broadcast(robot, parent)
+        robot.send(1)
+        return len(robot.received["window"]) >= before + windows
+
+    wait_for(enough, 40)
+    return robot.received["window"][before:]
+
+
+def test_tf_places_windows_and_gives_their_scale(reconfigure, robot):
+    reconfigure(map_frame="odom", anchor="auto", scale__min_anchor_motion=0.01)
+    robot.now_ns += 1000 * 10**9
+    robot.received["pose"].clear()
+    window = drive(robot, "odom", 3)[-1]
+    assert window.status == WindowInfo.STATUS_ANCHORED and window.gravity_source == WindowInfo.GRAVITY_TF
+    assert window.scale_source in (WindowInfo.SCALE_EXTERNAL, WindowInfo.SCALE_UNRELIABLE, WindowInfo.SCALE_METRIC)
+    assert window.header.frame_id == "odom"
+    pose = robot.newest("pose")
+    truth = base_pose(stamp_to_ns(pose.header.stamp)) @ T_BASE_CAMERA
+    position = pose.pose.pose.position
+    assert np.linalg.norm(truth[:3, 3] - (position.x, position.y, position.z)) < 3.0
+
+
+def test_a_camera_on_a_base_has_a_known_tilt_without_any_pose(reconfigure, robot):
+    reconfigure(anchor="none")
+    robot.now_ns += 1000 * 10**9
+    broadcast(robot, "odom")
+    window = robot.windows(1)[0]
+    assert window.status == WindowInfo.STATUS_FIRST and window.gravity_source == WindowInfo.GRAVITY_TF
+
+
+def test_anchor_tf_leaves_windows_out_and_names_the_frames(reconfigure, robot, node):
+    reconfigure(anchor="tf", map_frame="world_that_nobody_knows", tf_timeout=0.0)
+    robot.now_ns += 1000 * 10**9
+    start, before = len(node.log), len(robot.received["window"])
+    pattern = r"TF does not place the camera: .*'world_that_nobody_knows'.*anchor is tf"
+    wait_for(lambda: robot.send(1) and re.search(pattern, node.log[start:]), 20, lambda: node.log[start:])
+    assert len(robot.received["window"]) == before
+
+
+def test_answers_come_in_the_frame_that_was_asked_for(reconfigure, client, robot):
+    reconfigure(map_frame="odom", anchor="none", tf_timeout=1.0)
+    robot.now_ns += 1000 * 10**9
+    drive(robot, "odom", 2)
+    asked = {"task": Query.Request.TASK_LOCATE, "max_new_tokens": 2}
+    boxes = client.ask("the chair", **asked).detections
+    moved = client.ask("the chair", frame_id="base_link", **asked).detections
+    assert boxes.header.frame_id == "odom" and moved.header.frame_id == "base_link"
+    if boxes.header.stamp == moved.header.stamp:
+        T = np.linalg.inv(base_pose(stamp_to_ns(moved.header.stamp)))
+        for a, b in zip(boxes.detections, moved.detections, strict=True):
+            p, q = a.bbox.center.position, b.bbox.center.position
+            assert np.allclose(T @ (p.x, p.y, p.z, 1), (q.x, q.y, q.z, 1), atol=1e-6)
+    with pytest.raises(ClientError) as caught:
+        client.ask("the chair", frame_id="moon", **asked)
+    assert caught.value.code == Query.Response.TF_ERROR and "base_link" in str(caught.value)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize(
+    ("publish_tf", "child"), [("map_to_camera", "camera"), ("map_to_base", "base_link"), ("map_to_odom", "odom")]
+)
+def test_what_is_broadcast_puts_the_camera_where_the_pose_says(reconfigure, robot, publish_tf, child, inverted):
+    reconfigure(publish_tf=publish_tf, invert_tf=inverted, anchor="none", tf_timeout=1.0)
+    robot.now_ns += 1000 * 10**9
+    robot.received["tf"].clear()
+    robot.received["pose"].clear()
+    drive(robot, "odom", 2)
+    frames = (child, "map") if inverted else ("map", child)
+
+    def ours() -> dict[int, np.ndarray]:
+        return {
+            stamp_to_ns(entry.header.stamp): matrix_from_transform(entry.transform)
+            for message in robot.received["tf"]
+            for entry in message.transforms
+            if (entry.header.frame_id, entry.child_frame_id) == frames
+        }
+
+    poses = {stamp_to_ns(pose.header.stamp): pose.pose.pose for pose in robot.received["pose"]}
+    wait_for(lambda: set(poses) & set(ours()), 20)
+    sent = ours()
+    for stamp in set(poses) & set(sent):
+        T_map_child = np.linalg.inv(sent[stamp]) if inverted else sent[stamp]
+        T_child_camera = {
+            "camera": np.eye(4),
+            "base_link": T_BASE_CAMERA,
+            "odom": base_pose(stamp) @ T_BASE_CAMERA,
+        }[child]
+        position = poses[stamp].position
+        expected = (position.x, position.y, position.z)
+        assert np.allclose((T_map_child @ T_child_camera)[:3, 3], expected, atol=1e-6)
+    others = {entry.child_frame_id for m in robot.received["tf"] for entry in m.transforms} - {
+        "base_link",
+        child,
+        "map",
+    }
+    assert not others
+
+
+def test_nothing_is_broadcast_by_default(client, robot):
+    robot.received["tf"].clear()
+    robot.windows(2)
+    children = {entry.child_frame_id for m in robot.received["tf"] for entry in m.transforms}
+    assert not children
+
+
+def test_map_to_odom_says_what_is_missing(reconfigure, robot, node):
+    reconfigure(publish_tf="map_to_odom", odom_frame="other_odom", anchor="none", tf_timeout=0.0)
+    robot.now_ns += 1000 * 10**9
+    start = len(node.log)
+    robot.windows(2)
+    wait_for(lambda: re.search(r"nothing is broadcast on /tf: .*'other_odom'", node.log[start:]), 20)
