@@ -7,7 +7,7 @@ from vidllm_ros.node.checkpoints import load_model, resolve_checkpoint, resolve_
 
 def test_a_folder_is_taken_as_it_is(checkpoint):
     assert resolve_checkpoint(str(checkpoint)) == checkpoint
-    assert load_model(str(checkpoint), "auto").config.name == "miniature"
+    assert load_model(str(checkpoint), "auto", torch.device("cpu")).config.name == "miniature"
 
 
 @pytest.mark.parametrize("name", ["", "  ", "no/such/folder", "nanno"])

@@ -4,6 +4,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from node_process import wait_for
 from robot import Robot
 
 from vidllm_ros.node.client import ClientError, VidllmClient
@@ -18,7 +20,7 @@ def node(start_node, small_windows):
     script = Path(__file__).with_name("faulty_node.py")
     process = start_node(small_windows | {"query.queue_size": 2}, ["-r", "__ns:=/faulty"], script)
     yield process
-    assert process.stop() == 0, process.log
+    assert process.stop() == 0, process.log  # the faults are logged, and nothing else went wrong
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,29 @@ def test_the_action_aborts_with_the_same_codes(client):
         with pytest.raises(ClientError) as caught:
             client.stream(question, lambda _: None)
         assert caught.value.code == code
+
+
+def test_windows_that_fail_stop_the_mapping_until_a_reset_but_not_the_answers(client, node):
+    robot = Robot("/faulty/vidllm", "/faulty")
+    try:
+        client.ask("break the windows", max_new_tokens=1)
+        start = len(node.log)
+        wait_for(lambda: robot.send(1) and "until ~/reset is called" in node.log[start:], 40, lambda: node.log[start:])
+        assert "3 windows failed in a row" in node.log[start:] and "a kernel broke" in node.log[start:]
+        robot.received["diagnostics"].clear()
+        status = {s.name: s for s in robot.newest("diagnostics").status}["faulty/vidllm: windows"]
+        assert status.level == DiagnosticStatus.ERROR and "halted until ~/reset" in status.message
+        before = len(robot.received["window"])
+        robot.send(10)
+        assert client.ask("mend the windows", max_new_tokens=1).success
+        assert len(robot.received["window"]) == before
+        client.reset()
+        window = robot.windows(1)[-1]
+        dropped = dict(zip(window.drop_reasons, window.drop_counts, strict=True))
+        assert dropped["inference_failed"] > 0
+        assert window.received_frames == window.used_frames + window.waiting_frames + sum(window.drop_counts)
+    finally:
+        robot.close()
 
 
 def test_not_active(client):

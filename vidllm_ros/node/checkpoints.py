@@ -69,10 +69,10 @@ def describe_device(device: torch.device) -> str:
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
-def load_model(name: str, dtype: str) -> VidLLM:
-    """The network on the CPU, checked.
+def load_model(name: str, dtype: str, device: torch.device) -> VidLLM:
+    """The network on its device.
 
     Raises:
         CheckpointError: the folder is no usable checkpoint; one sentence says why.
     """
-    return VidLLM.from_pretrained(resolve_checkpoint(name), device="cpu", dtype=dtype)
+    return VidLLM.from_pretrained(resolve_checkpoint(name), device=str(device), dtype=dtype)

@@ -11,7 +11,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from vidllm_ros.node.inference import Health
+from vidllm_ros.node.health import Health
 from vidllm_ros.node.input_monitor import InputState
 from vidllm_ros.perception.frames import FrameCounts
 from vidllm_ros.perception.types import ScaleSource, WindowStatus

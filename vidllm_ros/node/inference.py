@@ -1,4 +1,4 @@
-"""What the worker thread does: windows to messages, questions to replies."""
+"""What the worker thread does with windows: process, publish, and go on after a failure."""
 
 from __future__ import annotations
 
@@ -6,48 +6,22 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import torch
 
-from vidllm_ros.model import QuestionError
 from vidllm_ros.node import conversions
 from vidllm_ros.node.anchor import look_up
 from vidllm_ros.node.config import NodeConfig
+from vidllm_ros.node.health import Health, describe, is_out_of_memory
 from vidllm_ros.node.publishers import Publishers
-from vidllm_ros.node.questions import ErrorCode, Question, Reply, Request, Scope, Task
 from vidllm_ros.node.tf import TfBroadcaster
 from vidllm_ros.node.throttle import Throttle
 from vidllm_ros.node.transforms import TransformBuffer, TransformError
-from vidllm_ros.node.wording import describe_boxes, object_phrase
 from vidllm_ros.perception.errors import NoWindowError, StaleWindowError, StampNotHeldError
 from vidllm_ros.perception.pipeline import Pipeline
-from vidllm_ros.perception.types import Answer, Box3D, Window, WindowResult, WindowStatus
+from vidllm_ros.perception.types import Box3D, Window, WindowResult, WindowStatus
 
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass
-class Health:
-    """How processing goes, for diagnostics.
-
-    Attributes:
-        windows: processed since configuring.
-        failures: failed in a row.
-        halted: too many failed in a row; nothing is processed until a reset.
-        last_error: the newest failure, in words.
-        last_window: the newest result.
-        last_latency: seconds from its newest frame to its messages.
-        published_at: when that was, on ``time.monotonic``.
-    """
-
-    windows: int = 0
-    failures: int = 0
-    halted: bool = False
-    last_error: str = ""
-    last_window: WindowResult | None = None
-    last_latency: float = 0.0
-    published_at: float | None = None
 
 
 class Inference:
@@ -75,7 +49,7 @@ class Inference:
     ) -> None:
         self.pipeline = pipeline
         self.config = config
-        self.health = Health()
+        self.health = Health(throttle=throttle)
         self._publishers = publishers
         self._buffer = buffer
         self._broadcaster = broadcaster
@@ -133,33 +107,11 @@ class Inference:
             self._publish_map()
         return encoded > 0
 
-    def answer(self, question: Question) -> None:
-        """Answers one question, or says why not."""
-        started = time.monotonic()
-        try:
-            answer, stamp_ns = self._ask(question)
-            frame_id = question.request.frame_id or self.config.map_frame
-            boxes = self._move(answer.boxes, frame_id, stamp_ns)
-        except NoWindowError as error:
-            question.fail(ErrorCode.NO_WINDOW, str(error))
-        except StampNotHeldError as error:
-            question.fail(ErrorCode.STAMP_NOT_HELD, str(error))
-        except QuestionError as error:
-            question.fail(ErrorCode.INVALID_REQUEST, str(error))
-        except TransformError as error:
-            question.fail(ErrorCode.TF_ERROR, f"the boxes could not be moved to '{question.request.frame_id}': {error}")
-        except Exception as error:
-            code = ErrorCode.OUT_OF_MEMORY if _out_of_memory(error) else ErrorCode.INFERENCE_FAILED
-            self._record(f"a question failed: {_describe(error)}")
-            question.fail(code, _describe(error))
-        else:
-            seconds = time.monotonic() - started
-            reply = Reply(ErrorCode.NONE, "", replace(answer, boxes=boxes), frame_id, stamp_ns, seconds)
-            if question.finish(reply) and answer.boxes:
-                head = conversions.header(stamp_ns, self.config.map_frame)
-                with self._publishing:
-                    self._publishers.publish_detections(head, answer.boxes)
-                    self._publishers.show(stamp_ns, boxes=answer.boxes)
+    def show_boxes(self, stamp_ns: int, boxes: Sequence[Box3D]) -> None:
+        """Publishes the boxes of an answer, in map, with the time they belong to."""
+        with self._publishing:
+            self._publishers.publish_detections(conversions.header(stamp_ns, self.config.map_frame), boxes)
+            self._publishers.show(stamp_ns, boxes=boxes)
 
     def reset(self) -> None:
         """Forgets everything seen; may be called from any thread."""
@@ -228,7 +180,7 @@ class Inference:
         except (NoWindowError, StampNotHeldError):  # a reset came in between
             return None
         except Exception as error:
-            self._record(f"looking for boxes failed: {_describe(error)}")
+            self.health.record(f"looking for boxes failed: {describe(error)}")
             return None
 
     def _publish_map(self) -> None:
@@ -238,64 +190,16 @@ class Inference:
         self._map_changed, self._map_at = False, time.monotonic()
         self._publishers.publish_map(self._map_stamp_ns, *self.pipeline.map_points())
 
-    def _ask(self, question: Question) -> tuple[Answer, int]:
-        """The answer with boxes in map, and the time it is about."""
-        request = question.request
-        window_id = self._window(request)
-        stamp_ns = self.pipeline.scene(window_id).stamps_ns[1]
-        answer = self.pipeline.ask(
-            request.text, window_id=window_id, max_new_tokens=request.max_new_tokens, on_text=question.heard
-        )
-        phrase = object_phrase(request.text)
-        if request.task in (Task.ANSWER, Task.DESCRIBE):
-            answer = replace(answer, boxes=())
-        elif request.task is Task.LOCATE:
-            answer = replace(answer, boxes=tuple(self.pipeline.locate([phrase], window_id)))
-        boxes = tuple(box if box.label else replace(box, label=phrase) for box in answer.boxes)
-        if answer.window_id is None and self.health.last_window is not None:
-            answer = replace(answer, window_id=self.health.last_window.window_id)
-        text = answer.text
-        if not text and request.task in (Task.AUTO, Task.LOCATE):
-            text = describe_boxes(phrase, boxes, self.config.map_frame)
-        return replace(answer, text=text, boxes=boxes), stamp_ns
-
-    def _window(self, request: Request) -> int | str | None:
-        if request.scope is Scope.ALL:
-            return "all"
-        return self.pipeline.window_at(request.stamp_ns) if request.stamp_ns else None
-
-    def _move(self, boxes: Sequence[Box3D], frame_id: str, stamp_ns: int) -> tuple[Box3D, ...]:
-        if frame_id == self.config.map_frame:
-            return tuple(boxes)
-        T_target_map = self._buffer.lookup(frame_id, self.config.map_frame, stamp_ns, self.config.tf_timeout)
-        return tuple(conversions.moved_box(box, T_target_map) for box in boxes)
-
     def _failed(self, error: Exception) -> None:
-        if _out_of_memory(error) and torch.cuda.is_available():
+        if is_out_of_memory(error) and torch.cuda.is_available():
             torch.cuda.empty_cache()
         health, limit = self.health, self.config.max_consecutive_failures
         health.failures += 1
-        self._record(f"a window failed ({health.failures} in a row): {_describe(error)}", error)
+        self.health.record(f"a window failed ({health.failures} in a row): {describe(error)}", error)
         if limit and health.failures >= limit:
             health.halted = True
             _LOGGER.error(
                 "%d windows failed in a row, so no more are processed until ~/reset is called; the last reason: %s",
                 health.failures,
-                _describe(error),
+                describe(error),
             )
-
-    def _record(self, message: str, error: Exception | None = None) -> None:
-        self.health.last_error = message
-        self._throttle(lambda text: _LOGGER.error(text, exc_info=error), message)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
-
-
-def _describe(error: Exception) -> str:
-    kind = "out of memory" if _out_of_memory(error) else type(error).__name__
-    text = str(error).strip().splitlines()
-    return f"{kind}: {text[0]}" if text else kind

@@ -91,7 +91,7 @@ class VidllmNode(LifecycleNode):
 
     @_reported
     def on_configure(self, state: LifecycleState) -> None:
-        """Checks parameters, loads the model on the CPU and makes the publishers."""
+        """Loads the model on its device and makes the publishers."""
         self._close_session()
         parameters = self.parameters
         self._session = Session(self, parameters.node, parameters.perception, self._sensors, self._throttle)
@@ -99,7 +99,7 @@ class VidllmNode(LifecycleNode):
 
     @_reported
     def on_activate(self, state: LifecycleState) -> None:
-        """Brings the model to its device and subscribes."""
+        """Tries the network and subscribes."""
         self._need_session().activate()
         self._state = "active"
         session = self._need_session()

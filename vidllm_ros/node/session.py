@@ -10,6 +10,7 @@ import torch
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
+from vidllm_ros.node.answering import Answerer
 from vidllm_ros.node.camera_input import CameraInput
 from vidllm_ros.node.checkpoints import describe_device, load_model, resolve_checkpoint, resolve_device
 from vidllm_ros.node.config import NodeConfig
@@ -43,9 +44,8 @@ class Session:
     def __init__(
         self, node: Node, config: NodeConfig, perception: PerceptionConfig, group: CallbackGroup, throttle: Throttle
     ) -> None:
-        self._device = resolve_device(config.device)
         started = time.monotonic()
-        model = load_model(config.checkpoint, config.dtype)
+        model = load_model(config.checkpoint, config.dtype, resolve_device(config.device))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         _LOGGER.info(
             "checkpoint %s: '%s', %.1f million parameters, read in %.1f s",
@@ -69,8 +69,15 @@ class Session:
             lambda: self.camera.dropped,
             throttle,
         )
+        answerer = Answerer(
+            self.pipeline,
+            lambda: self.inference.config,
+            self.tf.buffer,
+            self.inference.health,
+            self.inference.show_boxes,
+        )
         self.worker = Worker(
-            self.inference.answer,
+            answerer.answer,
             self.inference.run_window,
             self.inference.idle,
             lambda: self.inference.config.query_queue_size,
@@ -88,8 +95,7 @@ class Session:
         return self.active_since is not None
 
     def activate(self) -> None:
-        """Brings the model to its device, tries it, starts the worker and subscribes."""
-        self.pipeline.model.to(self._device)
+        """Tries the network, starts the worker and subscribes."""
         seconds = _warm_up(self.pipeline)
         _LOGGER.info("the network runs on %s; warm-up took %.2f s", self.device, seconds)
         if not self.worker.start():
