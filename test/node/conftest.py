@@ -104,6 +104,10 @@ def second(start_node, small_windows):
         FASTDDS_DEFAULT_PROFILES_FILE="",
         FASTRTPS_DEFAULT_PROFILES_FILE="",
     )
+    from vidllm_ros.node.client import VidllmClient
+
+    with VidllmClient("/robot1/vidllm", name="waiting_client") as client:
+        assert client._get_state.wait_for_service(timeout_sec=120), process.log
     yield process
     assert process.stop(signal.SIGTERM) == 0, process.log
     assert "Traceback" not in process.log, process.log

@@ -84,6 +84,8 @@ def test_two_nodes_keep_their_topics_apart(second, client, robot):
     other = Robot("/robot1/vidllm", "/robot1")
     try:
         with VidllmClient("/robot1/vidllm", name="client1") as other_client:
+            if other_client.state() == "inactive":
+                assert other_client.change_state("cleanup")
             with pytest.raises(ClientError, match="robot1/vidllm configure") as caught:
                 other_client.ask("Are you there?")
             assert caught.value.code == Query.Response.NOT_ACTIVE

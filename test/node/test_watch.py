@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from node_process import wait_for
 from rclpy.qos import QoSProfile
+from robot import set_parameters
 from std_msgs.msg import String
 
 from vidllm_ros.node.client import VidllmClient
@@ -75,6 +76,14 @@ def test_it_says_so_when_images_come_again(client, node, robot):
     said(node, r"no image came on '/image' for \d+ s from 'robot'", start)
     robot.windows(1)
     said(node, r"images come in again on '/image'", start)
+
+
+def test_sim_time_without_a_clock(client, node):
+    assert set_parameters(client, {"use_sim_time": True})["use_sim_time"].successful
+    try:
+        said(node, r"use_sim_time is true but nobody publishes /clock")
+    finally:
+        set_parameters(client, {"use_sim_time": False})
 
 
 def test_an_inactive_node_says_how_to_activate_it(client, node):

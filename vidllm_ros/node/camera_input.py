@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -138,7 +139,7 @@ class CameraInput:
         if not self.enabled:
             self._drop(DISABLED)
             return
-        if self._must_wait_for_camera(now_ns / 1e9):
+        if self._must_wait_for_camera():
             self._drop(NO_CAMERA_INFO)
             return
         try:
@@ -161,20 +162,18 @@ class CameraInput:
         frame_id = self.config.camera_frame or message.header.frame_id.lstrip("/") or "camera"
         return Frame(rgb=rgb, stamp_ns=stamp_ns, frame_id=frame_id, intrinsics=intrinsics)
 
-    def _must_wait_for_camera(self, now: float) -> bool:
+    def _must_wait_for_camera(self) -> bool:
         use = self.config.use_camera_info
         if use == "never" or self._camera is not None:
             return False
         if use == "required":
             return True
+        now = time.monotonic()
         if self._first_image is None:
             self._first_image = now
         # Without this the first window would mix frames with and without a camera matrix.
-        waited = now - self._first_image
-        return 0 <= waited < _INFO_PATIENCE and not self.monitor.state.infos and self._info_publishers() > 0
-
-    def _info_publishers(self) -> int:
-        return self._node.count_publishers(self.info_topic)
+        in_time = now - self._first_image < _INFO_PATIENCE
+        return in_time and not self.monitor.state.infos and self._node.count_publishers(self.info_topic) > 0
 
     def _without_camera(self) -> str:
         if self.config.use_camera_info == "required":

@@ -16,12 +16,11 @@ TF_STATIC = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durabi
 
 def camera_qos(name: str, depth: int) -> QoSProfile:
     """The profile that ``image_qos`` names, with another depth."""
-    preset = {
-        "sensor_data": QoSPresetProfiles.SENSOR_DATA,
-        "default": QoSProfile(depth=10),
-        "system_default": QoSPresetProfiles.SYSTEM_DEFAULT,
+    profile: QoSProfile = {
+        "sensor_data": QoSPresetProfiles.SENSOR_DATA.value,
+        "default": EVENTS,
+        "system_default": QoSPresetProfiles.SYSTEM_DEFAULT.value,
     }[name]
-    profile = preset if isinstance(preset, QoSProfile) else preset.value
     return QoSProfile(
         depth=depth,
         history=HistoryPolicy.KEEP_LAST,

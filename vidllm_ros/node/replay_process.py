@@ -25,10 +25,16 @@ class ReplayError(EvaluationError):
     """The node did not start, died, or did not answer."""
 
 
+def free_domain() -> int:
+    """A random domain other than the one this process is in."""
+    ours = os.environ.get("ROS_DOMAIN_ID", "0")
+    return random.SystemRandom().choice([domain for domain in range(1, 101) if str(domain) != ours])
+
+
 def private_environment(domain: int | None = None) -> dict[str, str]:
     """Environment variables of a ROS domain that nobody else uses, on loopback, with shared memory for whole images."""
     values = {
-        "ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 100) if domain is None else domain),
+        "ROS_DOMAIN_ID": str(free_domain() if domain is None else domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_LOCALHOST_ONLY": "1",  # what Humble reads instead
     }

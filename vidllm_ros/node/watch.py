@@ -25,6 +25,10 @@ def look(node: Node, camera: CameraInput, waited: float) -> str:
         camera: the input.
         waited: seconds since it subscribed.
     """
+    if node.get_parameter("use_sim_time").value and node.get_clock().now().nanoseconds == 0:
+        return (
+            "use_sim_time is true but nobody publishes /clock: play the bag with --clock, or set use_sim_time to false"
+        )
     state = camera.monitor.state
     silence = waited if state.silence is None else min(state.silence, waited)
     if silence >= PATIENCE:
