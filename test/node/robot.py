@@ -60,7 +60,14 @@ class Robot:
         if listen:
             for topic, (kind, qos) in TOPICS.items():
                 self._listen(kind, f"{node_name}/{topic}", topic, qos)
-            self._listen(DiagnosticArray, "/diagnostics", "diagnostics", 10)
+            # /diagnostics is everybody's; only what this node says of itself is kept.
+            own = f"{node_name.lstrip('/')}:"
+
+            def keep(message: DiagnosticArray) -> None:
+                if any(status.name.startswith(own) for status in message.status):
+                    self.received["diagnostics"].append(message)
+
+            self.node.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
             self._listen(TFMessage, "/tf", "tf", TF)
         self.now_ns = 1_000 * 1_000_000_000
         self._executor = SingleThreadedExecutor(context=self.context)
