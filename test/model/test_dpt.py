@@ -48,7 +48,8 @@ def with_positions(x: np.ndarray, aspect: float) -> np.ndarray:
 
 
 def residual_unit(w, x: np.ndarray) -> np.ndarray:
-    hidden = convolution(w, "conv1", np.maximum(x, 0))
+    x = np.maximum(x, 0)
+    hidden = convolution(w, "conv1", x)
     return x + convolution(w, "conv2", np.maximum(hidden, 0))
 
 

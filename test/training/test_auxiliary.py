@@ -29,7 +29,9 @@ def heads() -> AuxiliaryHeads:
 def aux_losses(samples, model=None, auxiliary=None):
     model, targets = model or reconstruction_model(), geometry_targets(samples)
     features = model.encode(targets.images.flatten(0, 1)).unflatten(0, targets.images.shape[:2])
-    return (auxiliary or heads())(features, model(features, IMAGE_SIZE), targets, samples)
+    output = model(features, IMAGE_SIZE)
+    heads_ = auxiliary or heads()
+    return heads_(features, output.semantic_tokens, output.geometry_tokens, targets, samples, PATCH)
 
 
 def test_patch_centres_are_taken_row_by_row():

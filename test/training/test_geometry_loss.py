@@ -158,13 +158,19 @@ def perfect(targets: GeometryTargets) -> GeometryOutput:
     )
 
 
+def losses(output: GeometryOutput, targets: GeometryTargets, config: GeometryLossConfig | None = None):
+    """Of all frames."""
+    every = torch.arange(targets.depth.shape[1])
+    return geometry_losses(output.pose_encodings, output, targets, every, config or GeometryLossConfig())
+
+
 @pytest.fixture
 def targets() -> GeometryTargets:
     return geometry_targets([random_sample(seed=1), random_sample(seed=2)])
 
 
 def test_the_truth_costs_nothing(targets):
-    total, parts = geometry_losses(perfect(targets), targets, GeometryLossConfig())
+    total, parts = losses(perfect(targets), targets)
     assert parts.keys() == {"camera", "depth", "points", "metric"}
     for name, value in parts.items():
         assert abs(value) < 1e-4, name
@@ -181,21 +187,38 @@ def test_the_truth_costs_nothing(targets):
     ],
 )
 def test_each_part_answers_for_its_own(targets, change, raised):
-    _, parts = geometry_losses(replace(perfect(targets), **change(targets)), targets, GeometryLossConfig())
+    _, parts = losses(replace(perfect(targets), **change(targets)), targets)
     assert {name for name, value in parts.items() if value > 1e-2} == raised
 
 
 def test_the_total_is_the_weighted_sum(targets):
     output = replace(perfect(targets), metric_depth=targets.depth + 0.3, confidence=1.5 + targets.depth)
     config = GeometryLossConfig(camera=2, depth=3, points=5, metric=7)
-    total, parts = geometry_losses(output, targets, config)
+    total, parts = losses(output, targets, config)
     expected = 2 * parts["camera"] + 3 * parts["depth"] + 5 * parts["points"] + 7 * parts["metric"]
     torch.testing.assert_close(total, expected)
 
 
+def test_maps_of_some_frames_are_held_against_those_frames(targets):
+    output = perfect(targets)
+    last = targets.depth.shape[1] - 1
+    chosen = replace(
+        output,
+        pose_encoding=output.pose_encoding[:, last:],
+        relative_depth=output.relative_depth[:, last:],
+        confidence=output.confidence[:, last:],
+        metric_depth=output.metric_depth[:, last:],
+    )
+    for frame, fits in ((last, True), (0, False)):
+        total, _ = geometry_losses(
+            output.pose_encodings, chosen, targets, torch.tensor([frame]), GeometryLossConfig(metric=0)
+        )
+        assert (abs(total) < 1e-3) == fits
+
+
 def miniature_losses(model: ReconstructionModel, targets: GeometryTargets, config: GeometryLossConfig) -> torch.Tensor:
     features = model.encode(targets.images.flatten(0, 1)).unflatten(0, targets.images.shape[:2])
-    return geometry_losses(model(features, (28, 42)), targets, config)[0]
+    return losses(model(features, (28, 42)), targets, config)[0]
 
 
 def test_gradients_of_a_whole_network_are_finite(targets):
@@ -210,11 +233,11 @@ def test_gradients_of_a_whole_network_are_finite(targets):
 def test_the_losses_can_be_learned(targets):
     model = reconstruction_model().train()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    losses = []
+    history = []
     for _ in range(12):
         loss = miniature_losses(model, targets, GeometryLossConfig())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.7 * losses[0]
+        history.append(loss.item())
+    assert history[-1] < 0.7 * history[0]

@@ -36,7 +36,10 @@ def add_uv(x: Tensor, aspect: float) -> Tensor:
 
 
 class ResidualUnit(nn.Module):
-    """Two 3x3 convolutions with a skip."""
+    """Two 3x3 convolutions with a skip that carries the rectified input.
+
+    VGGT's first ReLU works in place, so its released weights were trained with ``relu(x)`` on the skip, not ``x``.
+    """
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -45,7 +48,8 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[F, C, h, w] to the same shape."""
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+        x = F.relu(x)
+        return x + self.conv2(F.relu(self.conv1(x)))
 
 
 class Fusion(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,22 @@ from vidllm_ros.model.metric_depth import MetricDepthModel
 from vidllm_ros.model.outputs import GeometryOutput
 from vidllm_ros.model.pose_encoding import decode_pose
 from vidllm_ros.model.scale import align_scale
+
+
+class RelatedFrames(NamedTuple):
+    """Frames of a window that have seen each other.
+
+    Attributes:
+        encodings: pose encodings [B, S, 9], one per refinement iteration.
+        patches: patch tokens [B, S, N, 2C] of the layers that the heads read.
+    """
+
+    encodings: tuple[Tensor, ...]
+    patches: list[Tensor]
+
+    def of(self, frames: Tensor) -> RelatedFrames:
+        """A subset by frame index, int64 [K]."""
+        return RelatedFrames(tuple(e[:, frames] for e in self.encodings), [p[:, frames] for p in self.patches])
 
 
 class ReconstructionModel(nn.Module):
@@ -61,18 +79,32 @@ class ReconstructionModel(nn.Module):
                 f"features of shape {tuple(features.shape)} do not fit [B, S, L, N, C] with N = {grid[0]} * {grid[1]} "
                 f"patches of a {image_size[0]} x {image_size[1]} image"
             )
+        frames, semantic = self.relate(features, image_size)
+        return self.predict(features, frames, semantic, image_size)
+
+    def relate(self, features: Tensor, image_size: tuple[int, int]) -> tuple[RelatedFrames, Tensor]:
+        """What needs all frames of a window at once: adapter, backbone and camera head, and the semantic stream."""
         geometry, semantic = self.adapter(features[:, :, -1].to(self.backbone.camera_token.dtype))
-        layers = self.backbone(geometry, grid)
+        patch = self.config.patch_size
+        layers = self.backbone(geometry, (image_size[0] // patch, image_size[1] // patch))
         # The heads work in float32: exp of the depth overflows in half precision (VGGT does the same).
         with torch.autocast(features.device.type, enabled=False):
             layers = [layer.float() for layer in layers]
             encodings = self.camera_head(layers[-1][:, :, 0])
-            patches = [layer[:, :, self.backbone.special_tokens :] for layer in layers]
-            relative, confidence = self.depth_head(patches, grid, image_size)
+        return RelatedFrames(encodings, [layer[:, :, self.backbone.special_tokens :] for layer in layers]), semantic
+
+    def predict(
+        self, features: Tensor, frames: RelatedFrames, semantic: Tensor, image_size: tuple[int, int]
+    ) -> GeometryOutput:
+        """Depth, confidence and real scale of the given frames; each frame's maps depend on that frame alone."""
+        patch = self.config.patch_size
+        grid = (image_size[0] // patch, image_size[1] // patch)
+        with torch.autocast(features.device.type, enabled=False):
+            relative, confidence = self.depth_head(frames.patches, grid, image_size)
             metric = relative
             if self.metric_depth is not None:
                 metric = self.metric_depth(features.float(), grid, image_size)
-            return self._align(encodings, relative, confidence, metric, semantic, patches[-1], image_size)
+            return self._align(frames.encodings, relative, confidence, metric, semantic, frames.patches[-1], image_size)
 
     def _align(
         self,

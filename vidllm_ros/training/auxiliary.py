@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from vidllm_ros.model.backbone import GlobalFrameBackbone
 from vidllm_ros.model.layers import SelfAttention
-from vidllm_ros.model.outputs import GeometryOutput
 from vidllm_ros.training.geometry_targets import GeometryTargets
 from vidllm_ros.training.sample import Sample
 
@@ -170,21 +169,33 @@ class AuxiliaryHeads(nn.Module):
         return (self.own_place(tokens) - uv).abs().sum(-1).mean()
 
     def forward(
-        self, features: Tensor, output: GeometryOutput, targets: GeometryTargets, samples: list[Sample]
+        self,
+        features: Tensor,
+        semantic: Tensor,
+        geometry: Tensor,
+        targets: GeometryTargets,
+        samples: list[Sample],
+        patch: int,
     ) -> dict[str, Tensor]:
-        """Losses by name; ``features`` [B, S, L, N, C] are the encoder's."""
-        patch = output.patch_size
+        """Losses by name.
+
+        Args:
+            features: the encoder's, [B, S, L, N, C].
+            semantic: semantic tokens [B, S, N, C].
+            geometry: patch tokens of the backbone's last layer, [B, S, N, 2C].
+            targets: ground truth of the same windows.
+            samples: the windows themselves, for classes and colours.
+            patch: pixels along one side of a patch.
+        """
         label, color = self.labels(samples, patch)
         truth = at_patch_centres(targets.points, patch)
         known = at_patch_centres(targets.depth, patch) > 0
-        points = self.point(output.geometry_tokens)
-        semantic = output.semantic_tokens
-
+        points = self.point(geometry)
         return {
             "patch_point": ((points - truth).norm(dim=-1) * known).sum() / known.sum().clamp_min(1),
             "match": self.match_loss(features[:, :, -1], self.match, targets, patch),
-            "match_deep": self.match_loss(output.geometry_tokens, self.match_deep, targets, patch),
-            "place": self.place_loss(output.geometry_tokens, targets, patch),
+            "match_deep": self.match_loss(geometry, self.match_deep, targets, patch),
+            "place": self.place_loss(geometry, targets, patch),
             "label": masked_cross_entropy(self.label(semantic), label),
             "color": masked_cross_entropy(self.color(semantic), color),
         }

@@ -95,26 +95,34 @@ def metric_depth_loss(prediction: Tensor, truth: Tensor, alpha: float, epsilon: 
 
 
 def geometry_losses(
-    output: GeometryOutput, targets: GeometryTargets, config: GeometryLossConfig
+    encodings: tuple[Tensor, ...],
+    output: GeometryOutput,
+    targets: GeometryTargets,
+    frames: Tensor,
+    config: GeometryLossConfig,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_recon + L_MD of Eq. 8 and its unweighted parts by name.
 
     The point map is the predicted depth carried into the world by the predicted camera, so depth and camera are also
     held together.
+
+    Args:
+        encodings: pose encodings [B, S, 9] of all frames, one per refinement iteration.
+        output: maps and cameras of those frames that ``frames`` names.
+        targets: of all frames.
+        frames: int64 [K], indices into the S frames.
+        config: weights.
     """
-    valid = targets.valid
+    depth, valid = targets.depth[:, frames], targets.valid[:, frames]
     scale = targets.scale[:, None, None, None]
-    size = (targets.depth.shape[-2], targets.depth.shape[-1])
-    camera_from_world, intrinsics = decode_pose(output.pose_encoding, size)
+    camera_from_world, intrinsics = decode_pose(output.pose_encoding, (depth.shape[-2], depth.shape[-1]))
     points = unproject(output.relative_depth, intrinsics, camera_from_world)
     parts = {
-        "camera": camera_loss(output.pose_encodings, targets.pose_encoding, config.stage_decay),
-        "depth": depth_loss(
-            output.relative_depth, output.confidence, targets.depth / scale, valid, config.confidence_alpha
-        ),
-        "points": trimmed_mean((points - targets.points).norm(dim=-1)[valid]),
+        "camera": camera_loss(encodings, targets.pose_encoding, config.stage_decay),
+        "depth": depth_loss(output.relative_depth, output.confidence, depth / scale, valid, config.confidence_alpha),
+        "points": trimmed_mean((points - targets.points[:, frames]).norm(dim=-1)[valid]),
         "metric": metric_depth_loss(
-            output.metric_depth.flatten(0, 1), targets.depth.flatten(0, 1), config.metric_alpha, config.metric_epsilon
+            output.metric_depth.flatten(0, 1), depth.flatten(0, 1), config.metric_alpha, config.metric_epsilon
         ),
     }
     weights = {"camera": config.camera, "depth": config.depth, "points": config.points, "metric": config.metric}

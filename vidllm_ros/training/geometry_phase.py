@@ -26,16 +26,20 @@ class GeometryPhaseConfig:
     Args:
         curriculum: (share of the budget at which it ends, batch) pairs: many rooms with few frames first, longer
             windows later.
+        dense_frames: frames per batch whose depth is predicted. The dense heads cost as much as everything else, and
+            neighbouring frames teach them the same.
         losses: weights of the reconstruction losses.
         auxiliary: weights of the auxiliary losses by name.
     """
 
     curriculum: tuple[tuple[float, BatchPlan], ...] = (
-        (0.40, BatchPlan(windows=24, frames=2, stride=(1, 5), fresh=10)),
-        (0.60, BatchPlan(windows=12, frames=4, stride=(1, 4), fresh=6)),
-        (0.78, BatchPlan(windows=6, frames=8, stride=(1, 3), fresh=4)),
-        (1.00, BatchPlan(windows=3, frames=16, stride=(1, 2), fresh=2)),
+        (0.30, BatchPlan(windows=24, frames=2, stride=(2, 10), fresh=10)),
+        (0.40, BatchPlan(windows=12, frames=4, stride=(2, 8), fresh=6)),
+        (0.60, BatchPlan(windows=6, frames=8, stride=(1, 5), fresh=4)),
+        (0.85, BatchPlan(windows=4, frames=16, stride=(1, 3), fresh=2)),
+        (1.00, BatchPlan(windows=2, frames=32, stride=(1, 1), fresh=1)),
     )
+    dense_frames: int = 12
     losses: GeometryLossConfig = field(default_factory=GeometryLossConfig)
     auxiliary: tuple[tuple[str, float], ...] = (
         ("patch_point", 1.0),
@@ -87,19 +91,22 @@ class GeometryPhase:
         targets = geometry_targets(samples)
         network = self.model.reconstruction
         b, s = targets.images.shape[:2]
+        size = network.config.image_size
         features = network.encode(targets.images.flatten(0, 1)).unflatten(0, (b, s))
-        output = network(features, network.config.image_size)
-        total, parts = geometry_losses(output, targets, self.config.losses)
-        extra = self.model.auxiliary(features, output, targets, samples)
+        frames, semantic = network.relate(features, size)
+        dense = torch.randperm(s)[: max(1, self.config.dense_frames // b)].sort().values
+        output = network.predict(features[:, dense], frames.of(dense), semantic[:, dense], size)
+        total, parts = geometry_losses(frames.encodings, output, targets, dense, self.config.losses)
         patch = network.config.patch_size
-        height, width = network.config.image_size
+        extra = self.model.auxiliary(features, semantic, frames.patches[-1], targets, samples, patch)
+        height, width = size
         extra["attention"] = self.model.probe.loss(targets, patch)
         extra["own_place"] = self.model.auxiliary.own_place_loss(
             self.model.probe.tokens(s), (height // patch, width // patch)
         )
         total = total + torch.stack([weight * extra[name] for name, weight in self.config.auxiliary]).sum()
         values = {name: float(value.detach()) for name, value in {**parts, **extra}.items()}
-        values["abs_rel"] = metric_error(output.metric_depth.detach(), targets.depth)
+        values["abs_rel"] = metric_error(output.metric_depth.detach(), targets.depth[:, dense])
         return total, values, b * s
 
 

@@ -11,8 +11,8 @@ from .style import RoomStyle
 
 #: Metres and degrees between successive frames at the nominal rate.
 NOMINAL_RATE_HZ = 4.0
-STEP_METRES = (0.05, 0.25)
-STEP_DEGREES = (3.0, 12.0)
+STEP_METRES = (0.02, 0.12)
+STEP_DEGREES = (1.0, 6.0)
 
 _CLEARANCES = (0.5, 0.4, 0.3)
 _POINT_SPACING = 0.02
@@ -163,7 +163,7 @@ def camera_path(
 ) -> np.ndarray:
     """Draw a camera path, T_world_camera float64 [frames, 4, 4].
 
-    At the nominal rate of 4 Hz successive frames lie 0.05 to 0.25 m and about 3 to 12 degrees apart; another rate
+    At the nominal rate of 4 Hz successive frames lie 0.02 to 0.12 m and about 1 to 6 degrees apart; another rate
     scales both. On the floor plan the camera stays 0.5 m away from furniture and walls; in crowded rooms 0.3 m.
     """
     scale = NOMINAL_RATE_HZ / rate_hz

@@ -156,7 +156,7 @@ def room_sample(
         image_size: (H, W) pixels.
         style: a preset's name or a ``RoomStyle``.
         stride: take every ``stride``-th frame of the path.
-        rate_hz: frame rate of the path; 4 Hz gives steps of 0.05 to 0.25 m and about 3 to 12 degrees.
+        rate_hz: frame rate of the path; 4 Hz gives steps of 0.02 to 0.12 m and about 1 to 6 degrees.
         tasks: number of questions wanted; fewer when the frames show too little.
         threads: cores for ray casting.
 
