@@ -176,5 +176,6 @@ def test_bad_input_is_named():
         patches.pool(SceneTokens(tokens[0], torch.zeros(ROWS * COLUMNS, 3)), 0)
     with pytest.raises(ValueError, match="voxel_size is -1"):
         PatchConfig(feature_dim=8, position_hidden=8, voxel_size=-1)
-    with pytest.raises(ValueError, match="max_tokens is 0"):
-        PatchConfig(feature_dim=8, position_hidden=8, max_tokens=0)
+    for name in ("max_tokens", "language_tokens"):
+        with pytest.raises(ValueError, match=f"{name} is 0"):
+            PatchConfig(**{"feature_dim": 8, "position_hidden": 8, name: 0})

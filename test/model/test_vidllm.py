@@ -10,6 +10,7 @@ from miniature import IMAGE_SIZE, TEXTS, config, full_config, vidllm, window
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.model import ConfigError, QuestionError, VidLLM
+from vidllm_ros.model.outputs import SceneTokens
 from vidllm_ros.model.patches import PatchConfig
 from vidllm_ros.model.sizes import nano
 from vidllm_ros.model.tokenizer import train_tokenizer
@@ -88,6 +89,17 @@ def test_a_scene_holds_the_windows_points_in_the_scene_frame():
     expected = level @ turn[:3, :3].T + turn[:3, 3]
     distance = np.linalg.norm(expected[:, None] - moved, axis=-1)
     assert distance.min(axis=0).max() < 1e-4 and distance.min(axis=1).max() < 1e-4
+
+
+def test_language_reads_a_scene_coarser_than_boxes_are_found_in():
+    two_grains = replace(full_config(), patches=PatchConfig(32, 16, voxel_size=1e-4, max_tokens=15, language_tokens=6))
+    torch.manual_seed(0)
+    model = VidLLM(two_grains, train_tokenizer(TEXTS))
+    scene = model.build_scene(model.reconstruct(window(frames=3)))
+    prefix = model.read_scene(scene)
+    assert 6 < len(scene.positions) <= 15 and prefix.scene is scene
+    marks = model.read_scene(SceneTokens(scene.features[:0], scene.positions[:0])).length
+    assert 1 <= prefix.length - marks <= 6
 
 
 def test_lifted_positions_are_the_back_projected_patch_centres(model, geometry):

@@ -69,9 +69,9 @@ def png_bag(tmp_path_factory):
 def running(start_node, small_windows):
     """Name of a node that runs already, for compressed images."""
     pace = {"image_qos": "default", "image_qos_depth": 100, "diagnostics_period": 0.1, "query.max_new_tokens": 3}
-    process = start_node({**small_windows, **pace, "image_transport": "compressed"}, ["-r", "__ns:=/robot1"])
-    process.wait_for_log("active: images from '/robot1/image/compressed'", timeout=120)
-    return "/robot1/vidllm"
+    process = start_node({**small_windows, **pace, "image_transport": "compressed"}, ["-r", "__ns:=/replayed"])
+    process.wait_for_log("active: images from '/replayed/image/compressed'", timeout=120)
+    return "/replayed/vidllm"
 
 
 @pytest.fixture

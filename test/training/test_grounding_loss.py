@@ -10,7 +10,14 @@ import torch
 from vidllm_ros.model.boxes import box_iou
 from vidllm_ros.model.grounding import GroundingOutput
 from vidllm_ros.training.box_loss import box_l1, box_overlap, long_side_first, quarter_turned, yaw_error
-from vidllm_ros.training.grounding_loss import GroundingWeights, assign, calibration, grounding_loss, info_nce
+from vidllm_ros.training.grounding_loss import (
+    GroundingWeights,
+    Surroundings,
+    assign,
+    calibration,
+    grounding_loss,
+    info_nce,
+)
 
 
 def random_boxes(count: int, seed: int = 0) -> torch.Tensor:
@@ -209,3 +216,34 @@ def test_no_phrases_cost_nothing_and_a_mismatch_is_named():
     assert float(grounding_loss(empty, []).loss) == 0
     with pytest.raises(ValueError, match="1 target sets for 0 phrases"):
         grounding_loss(empty, [torch.zeros(0, 7)])
+
+
+def test_what_a_seed_shows_decides_which_query_answers():
+    boxes = random_boxes(3, 12)
+    # Seeds far outside every box: only the rendered instances know what they show.
+    output = output_for(random_boxes(5, 13) + 50, torch.zeros(5).double())
+    around = Surroundings(boxes, torch.tensor([2, -1, 0, 2, 1]), [[0, 2]])
+    owners = assign(output, boxes[[0, 2]], [2], GroundingWeights(), around)[0, 0].tolist()
+    expected = [1, -1, 0, 1, -1]
+    # The assignment may move one query for each target, no more.
+    assert sum(a != b for a, b in zip(owners, expected, strict=True)) <= 2
+    assert around.positives(0).tolist() == expected
+
+
+def test_queries_on_unnamed_objects_learn_their_box_but_no_match():
+    boxes = random_boxes(2, 14)
+    seeds = boxes[[0, 1, 1]]
+    predicted = (seeds + 0.1).detach().requires_grad_()
+    logits = torch.zeros(3).double().requires_grad_()
+    output = GroundingOutput(
+        seeds[:, :3], predicted[None, None], directions(predicted)[None, None], logits[None, None], torch.zeros(1, 1)
+    )
+    for around, touched in (
+        (None, [True, False, False]),
+        (Surroundings(boxes, torch.tensor([0, 1, 1]), [[0]]), [True] * 3),
+    ):
+        predicted.grad = logits.grad = None
+        grounding_loss(output, [boxes[:1]], GroundingWeights(), around).loss.backward(retain_graph=True)
+        assert [bool(row.any()) for row in predicted.grad] == touched
+        # The phrase's score rises on its own object only.
+        assert (logits.grad < 0).tolist() == [True, False, False]

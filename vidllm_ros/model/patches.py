@@ -24,7 +24,8 @@ class PatchConfig:
             reads metres alone.
         position_period: metres, the longest wavelength of those features.
         voxel_size: metres, the edge of a pooling voxel.
-        max_tokens: the most tokens of a pooled scene.
+        max_tokens: the most tokens of a pooled scene; the grounding decoder sees them all.
+        language_tokens: the most tokens that the language model reads; a larger scene is pooled further.
         max_range: metres; patches deeper than this are dropped.
     """
 
@@ -33,11 +34,14 @@ class PatchConfig:
     position_frequencies: int = 0
     position_period: float = 16.0
     voxel_size: float = 0.2
-    max_tokens: int = 256
+    max_tokens: int = 1024
+    language_tokens: int = 256
     max_range: float = 20.0
 
     def __post_init__(self) -> None:
-        for name, low in (("feature_dim", 1), ("position_hidden", 1), ("position_frequencies", 0), ("max_tokens", 1)):
+        lowest = {"position_frequencies": 0}
+        for name in ("feature_dim", "position_hidden", "position_frequencies", "max_tokens", "language_tokens"):
+            low = lowest.get(name, 1)
             if getattr(self, name) < low:
                 raise ValueError(f"patches.{name} is {getattr(self, name)}; it must be at least {low}")
         for name in ("position_period", "voxel_size", "max_range"):

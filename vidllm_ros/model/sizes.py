@@ -33,9 +33,11 @@ def nano() -> VidLLMConfig:
         metric_depth=MetricDepthConfig(
             bins=32, min_depth=0.2, max_depth=10.0, features=32, channels=(32, 48, 64, 64), frames_chunk=32
         ),
-        patches=PatchConfig(feature_dim=128, position_hidden=128, position_frequencies=6, max_tokens=192),
+        patches=PatchConfig(
+            feature_dim=128, position_hidden=128, position_frequencies=6, max_tokens=768, language_tokens=192
+        ),
         language=LanguageConfig(feature_dim=128, llm=qwen2(hidden=160, layers=4, heads=4), projector_hidden=160),
-        grounding=GroundingConfig(feature_dim=128, state_dim=160, dim=96, queries=48, neighbours=(8, 16, 32)),
+        grounding=GroundingConfig(feature_dim=128, state_dim=160, dim=96, queries=96, neighbours=(8, 16, 32)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -136,7 +137,7 @@ class VidLLM(nn.Module):
     def build_scene(
         self, geometry: GeometryOutput, T_scene_window: np.ndarray | None = None, batch: int = 0
     ) -> SceneTokens:
-        """3D patch tokens of one window, pooled to the token budget (Eq. 3 and 4).
+        """3D patch tokens of one window, pooled to ``config.patches.max_tokens`` (Eq. 3 and 4).
 
         Args:
             geometry: from ``reconstruct``.
@@ -158,8 +159,12 @@ class VidLLM(nn.Module):
 
     @torch.inference_mode()
     def read_scene(self, scene: SceneTokens) -> ScenePrefix:
-        """The language model's key/value cache of a scene, reusable for any number of questions."""
-        return self.language.read_scene(scene)
+        """The language model's key/value cache of a scene, reusable for any number of questions.
+
+        The language model reads the scene at its own, coarser grain; boxes are found in the tokens as they come.
+        """
+        coarse = self.patches.pool(scene, self.patches.config.language_tokens)
+        return replace(self.language.read_scene(coarse), scene=scene)
 
     @torch.inference_mode()
     def ask(

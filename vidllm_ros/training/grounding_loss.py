@@ -44,6 +44,29 @@ class GroundingWeights:
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """What every seed shows, named by a phrase or not: ten times as many boxes to learn from.
+
+    Attributes:
+        boxes: [A, 7] all boxes of the scene.
+        shown: int64 [Q] the box whose surface each query's seed lies on, -1 for walls, floor and ceiling. It comes from
+            the rendered instances, so it is right even where predicted depth puts a seed beside its object.
+        named: for each phrase the indices of its targets in ``boxes``.
+    """
+
+    boxes: Tensor
+    shown: Tensor
+    named: Sequence[Sequence[int]]
+
+    def positives(self, phrase: int) -> Tensor:
+        """int64 [Q] which of the phrase's targets each seed shows, -1 for none."""
+        table = torch.full((len(self.boxes) + 1,), -1, device=self.shown.device)
+        for position, index in enumerate(self.named[phrase]):
+            table[index] = position
+        return table[self.shown]  # -1 reads the table's last entry
+
+
+@dataclass(frozen=True)
 class GroundingLoss:
     """The loss and its unweighted terms, means over layers.
 
@@ -57,7 +80,10 @@ class GroundingLoss:
 
 
 def grounding_loss(
-    output: GroundingOutput, targets: Sequence[Tensor], weights: GroundingWeights | None = None
+    output: GroundingOutput,
+    targets: Sequence[Tensor],
+    weights: GroundingWeights | None = None,
+    surroundings: Surroundings | None = None,
 ) -> GroundingLoss:
     """The loss of one scene.
 
@@ -65,6 +91,7 @@ def grounding_loss(
         output: of the decoder, for P phrases.
         targets: for each phrase the boxes [G, 7] that it names, in the scene frame; none teaches the zero target.
         weights: of the terms.
+        surroundings: what the seeds show, where the ground truth tells.
 
     Raises:
         ValueError: targets and phrases differ in number.
@@ -77,13 +104,20 @@ def grounding_loss(
         names = ("l1", "diou", "yaw", "match", "calibration")
         return GroundingLoss(output.boxes.sum(), dict.fromkeys(names, 0.0))
     wanted = torch.cat([target.to(output.boxes) for target in targets])
-    owners = assign(output, wanted, [len(target) for target in targets], weights)
+    owners = assign(output, wanted, [len(target) for target in targets], weights, surroundings)
     positives = owners >= 0
-    boxes, directions = output.boxes[positives], output.directions[positives]
-    written = _as_written(boxes, directions, wanted[owners[positives]], weights)[1]
+    if surroundings is not None:
+        # A query on something that the phrase does not name still has a box to learn.
+        shown = torch.where(surroundings.shown >= 0, surroundings.shown + len(wanted), -1)
+        owners = torch.where(positives, owners, shown)
+        wanted = torch.cat([wanted, surroundings.boxes.to(wanted)])
+    fitted = owners >= 0
+    boxes, directions = output.boxes[fitted], output.directions[fitted]
+    written = _as_written(boxes, directions, wanted[owners[fitted]], weights)[1]
     iou, diou = box_overlap(boxes, written)
     quality = torch.zeros_like(output.logits)
-    quality[positives] = (1 + iou.detach()) / 2
+    quality[fitted] = (1 + iou.detach()) / 2
+    quality = quality * positives
     terms = {
         "l1": _mean(box_l1(boxes, written)),
         "diou": _mean(1 - diou),
@@ -96,14 +130,21 @@ def grounding_loss(
 
 
 @torch.no_grad()
-def assign(output: GroundingOutput, targets: Tensor, counts: Sequence[int], weights: GroundingWeights) -> Tensor:
-    """Which query answers for which target: the cheapest one-to-one assignment, then seeds inside a target.
+def assign(
+    output: GroundingOutput,
+    targets: Tensor,
+    counts: Sequence[int],
+    weights: GroundingWeights,
+    surroundings: Surroundings | None = None,
+) -> Tensor:
+    """Which query answers for which target: the cheapest one-to-one assignment, then seeds on a target.
 
     Args:
         output: of the decoder: L layers, P phrases, Q queries.
         targets: [G, 7] of all phrases, one phrase after the other.
         counts: how many belong to each phrase.
         weights: the cost uses the weights of the loss.
+        surroundings: tells what the seeds show; without it those within a target's box count.
 
     Returns:
         [L, P, Q] indices into ``targets``, -1 where a query answers for none.
@@ -116,7 +157,11 @@ def assign(output: GroundingOutput, targets: Tensor, counts: Sequence[int], weig
     boxes, directions = output.boxes[:, phrase], output.directions[:, phrase]
     costs = _as_written(boxes, directions, targets.unsqueeze(1), weights)[0] - weights.match * scores[:, phrase]
     ends = torch.tensor(counts).cumsum(0).tolist()
-    if weights.seeds_inside:
+    if surroundings is not None:
+        for row, (count, end) in enumerate(zip(counts, ends, strict=True)):
+            shown = surroundings.positives(row)
+            owners[:, row] = torch.where(shown >= 0, shown + end - count, -1)
+    elif weights.seeds_inside:
         inside = points_inside(output.query_positions, targets)
         # A seed within several targets belongs to the smallest: the lamp, not the table that it stands on.
         volumes = targets[:, 3:6].prod(dim=-1, keepdim=True).where(inside, torch.inf)

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidllm_ros.model.language_types import locate_pair
 from vidllm_ros.model.outputs import GeometryOutput, SceneTokens
 from vidllm_ros.model.vidllm import VidLLM, scene_poses
-from vidllm_ros.training.grounding_loss import GroundingWeights, grounding_loss
+from vidllm_ros.training.auxiliary import at_patch_centres
+from vidllm_ros.training.grounding_loss import GroundingWeights, Surroundings, grounding_loss
 from vidllm_ros.training.loop import TrainingLoop, process_index, world_size
+from vidllm_ros.training.query_classes import QueryClassifier
 from vidllm_ros.training.room_stream import BatchPlan, batches
 from vidllm_ros.training.rooms import LABELS, box_in_scene, scene_from_world, visible_boxes
 from vidllm_ros.training.sample import Sample
@@ -35,15 +37,17 @@ class ReasoningPhaseConfig:
         blind: share of the steps without visual tokens, so that the blind baseline is a trained one.
         capacity: reconstructed scenes kept for later batches.
         grounding: weight of the grounding losses.
+        category: weight of the class of what each query shows.
         terms: weights within the grounding losses.
     """
 
-    plan: BatchPlan = field(default_factory=lambda: BatchPlan(windows=8, frames=10, stride=(1, 3), fresh=2, tasks=24))
+    plan: BatchPlan = field(default_factory=lambda: BatchPlan(windows=8, frames=12, stride=(2, 3), fresh=1, tasks=24))
     tasks: int = 12
     labels: int = 3
     blind: float = 0.1
     capacity: int = 1500
     grounding: float = 0.5
+    category: float = 0.5
     terms: GroundingWeights = field(default_factory=GroundingWeights)
 
 
@@ -52,32 +56,60 @@ class ReconstructedScene:
     """A room as the frozen network sees it.
 
     Attributes:
-        placed: semantic tokens at their points, before the position embedding.
-        pairs: (question, answer, target boxes [G, 7]) for each text task.
-        by_label: target boxes [G, 7] of each visible class.
+        placed: T semantic tokens at their points, before the position embedding.
+        shown: int64 [T] index of the box that each token shows, -1 for walls, floor and ceiling.
+        boxes: [A, 7] all boxes of the room in the scene frame: centre, size, yaw.
+        classes: int64 [A] their classes, as indices into ``LABELS``.
+        pairs: (question, answer, indices of the boxes it names) for each text task.
+        by_label: indices of the visible boxes of each class.
     """
 
     placed: SceneTokens
-    pairs: list[tuple[str, str, Tensor]]
-    by_label: dict[str, Tensor]
+    shown: Tensor
+    boxes: Tensor
+    classes: Tensor
+    pairs: list[tuple[str, str, list[int]]]
+    by_label: dict[str, list[int]]
+
+    def surroundings(self, seeds: Tensor, named: list[list[int]]) -> Surroundings:
+        """What seeds [Q, 3] show, beside the boxes that each phrase names."""
+        nearest = torch.cdist(seeds, self.placed.positions.float()).argmin(dim=1)
+        return Surroundings(self.boxes, self.shown[nearest], named)
 
 
-def targets_of(sample: Sample, indices: list[int]) -> Tensor:
-    """Box vectors in the scene frame, float32 [G, 7]: centre, size, yaw."""
+def box_vectors(sample: Sample) -> Tensor:
+    """All boxes of a sample in the scene frame, float32 [A, 7]: centre, size, yaw."""
     T_scene_world = scene_from_world(sample.T_world_camera)
     rows = []
-    for index in indices:
-        box = box_in_scene(sample.boxes[index], T_scene_world)
+    for world_box in sample.boxes:
+        box = box_in_scene(world_box, T_scene_world)
         yaw = float(np.arctan2(box.rotation[1, 0], box.rotation[0, 0]))
         rows.append([*box.center, *box.size, yaw])
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 7)
 
 
+class ReasoningModel(nn.Module):
+    """The parts of the network that this phase trains, and a head that only training needs."""
+
+    def __init__(self, model: VidLLM) -> None:
+        super().__init__()
+        self.patches, self.language, self.grounding = model.patches, model.language, model.grounding
+        self.categories = QueryClassifier(model.grounding, len(LABELS))
+
+
 class ReasoningPhase:
     """Turns batches of rooms into language and grounding losses."""
 
-    def __init__(self, model: VidLLM, config: ReasoningPhaseConfig, loop: TrainingLoop, workers: int = 1) -> None:
+    def __init__(
+        self,
+        model: VidLLM,
+        trained: ReasoningModel,
+        config: ReasoningPhaseConfig,
+        loop: TrainingLoop,
+        workers: int = 1,
+    ) -> None:
         self.model = model
+        self.categories = trained.categories
         self.config = config
         self.loop = loop
         self.rng = np.random.default_rng(process_index())
@@ -101,31 +133,39 @@ class ReasoningPhase:
         del self.kept[: max(0, len(self.kept) - self.config.capacity)]
         count = min(self.windows, len(self.kept))
         chosen = [self.kept[i] for i in self.rng.choice(len(self.kept), count, replace=False)]
-        scenes = [self.model.patches.pool(self.model.patches.embed(scene.placed)) for scene in chosen]
+        patches = self.model.patches
+        scenes = [patches.pool(patches.embed(scene.placed)) for scene in chosen]
+        read = [patches.pool(scene, patches.config.language_tokens) for scene in scenes]
         drawn = [self._draw(scene) for scene in chosen]
         blind = bool(self.rng.random() < self.config.blind)
-        language = self.model.language.loss(scenes, [[(q, a) for q, a, _ in pairs] for pairs in drawn], blind=blind)
+        language = self.model.language.loss(read, [[(q, a) for q, a, _ in pairs] for pairs in drawn], blind=blind)
         total = language.loss
         values = {"blind" if blind else "language": float(language.loss.detach())}
         if not blind:
             values["correct"] = language.correct
-            losses = []
-            for scene, pairs, states in zip(scenes, drawn, language.loc_states, strict=True):
+            losses, categories = [], []
+            for room, scene, pairs, states in zip(chosen, scenes, drawn, language.loc_states, strict=True):
                 located = [
-                    (state, target) for state, (_, _, target) in zip(states, pairs, strict=True) if state is not None
+                    (state, named) for state, (*_, named) in zip(states, pairs, strict=True) if state is not None
                 ]
-                if located:
+                if located and len(scene.positions):
                     output = self.model.grounding(scene, torch.stack([state for state, _ in located]))
-                    losses.append(grounding_loss(output, [target for _, target in located], self.config.terms))
+                    named = [indices for _, indices in located]
+                    around = room.surroundings(output.query_positions, named)
+                    targets = [room.boxes[indices] for indices in named]
+                    losses.append(grounding_loss(output, targets, self.config.terms, around))
+                    shown = torch.where(around.shown >= 0, room.classes[around.shown], -1)
+                    categories.append(self.categories(shown))
             if losses:
                 grounding = torch.stack([loss.loss for loss in losses]).mean()
-                total = total + self.config.grounding * grounding
-                values["grounding"] = float(grounding.detach())
+                category = torch.stack(categories).mean()
+                total = total + self.config.grounding * grounding + self.config.category * category
+                values["grounding"], values["category"] = float(grounding.detach()), float(category.detach())
                 for name in losses[0].terms:
                     values[name] = float(np.mean([loss.terms.get(name, 0.0) for loss in losses]))
         return total, values, len(samples) * self.config.plan.frames
 
-    def _draw(self, scene: ReconstructedScene) -> list[tuple[str, str, Tensor]]:
+    def _draw(self, scene: ReconstructedScene) -> list[tuple[str, str, list[int]]]:
         order = self.rng.permutation(len(scene.pairs))[: self.config.tasks]
         pairs = [scene.pairs[i] for i in order]
         present = list(scene.by_label)
@@ -133,26 +173,37 @@ class ReasoningPhase:
         for _ in range(self.config.labels):
             names = absent if (absent and self.rng.random() < 0.34) or not present else present
             label = names[self.rng.integers(len(names))]
-            pairs.append((*locate_pair(label), scene.by_label.get(label, torch.zeros(0, 7))))
+            pairs.append((*locate_pair(label), scene.by_label.get(label, [])))
         return pairs
 
 
 def reconstructed_scene(model: VidLLM, output: GeometryOutput, batch: int, sample: Sample) -> ReconstructedScene:
     """Place the tokens of window ``batch`` in the sample's scene frame, beside what may be asked about it."""
     T_scene_window = scene_from_world(sample.T_world_camera) @ sample.T_world_camera[0]
-    placed = model.patches.place(
-        output.semantic_tokens[batch],
-        output.depth[batch],
-        output.intrinsics[batch],
-        scene_poses(output.camera_from_world[batch], T_scene_window),
-        output.patch_size,
-    )
+
+    def place(values: Tensor) -> SceneTokens:
+        return model.patches.place(
+            values,
+            output.depth[batch],
+            output.intrinsics[batch],
+            scene_poses(output.camera_from_world[batch], T_scene_window),
+            output.patch_size,
+        )
+
+    tokens = output.semantic_tokens[batch]
+    placed = place(tokens)
+    # The instance at each patch's centre takes the same way as its token, so that both leave out the same patches.
+    instances = at_patch_centres(torch.from_numpy(sample.instances)[None], output.patch_size)[0]
+    shown = place(instances.float()[..., None].expand_as(tokens))
     by_label: dict[str, list[int]] = {}
     for index in visible_boxes(sample):
         by_label.setdefault(sample.boxes[index].label, []).append(index)
     # Clones leave inference mode, so that gradients of what follows can be recorded.
     return ReconstructedScene(
         placed=SceneTokens(placed.features.clone(), placed.positions.clone()),
-        pairs=[(t.question, t.answer, targets_of(sample, list(t.box_ids))) for t in sample.tasks],
-        by_label={label: targets_of(sample, indices) for label, indices in by_label.items()},
+        shown=shown.features[:, 0].long().clamp_min(-1),
+        boxes=box_vectors(sample),
+        classes=torch.tensor([LABELS.index(box.label) for box in sample.boxes], dtype=torch.long),
+        pairs=[(task.question, task.answer, list(task.box_ids)) for task in sample.tasks],
+        by_label=by_label,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from vidllm_ros.model.reconstruction import ReconstructionModel
 from vidllm_ros.model.sizes import nano
@@ -13,7 +12,7 @@ from vidllm_ros.model.tokenizer import train_tokenizer
 from vidllm_ros.model.vidllm import VidLLM
 from vidllm_ros.training.geometry_phase import GeometryModel, GeometryPhase, GeometryPhaseConfig
 from vidllm_ros.training.loop import LoopConfig, TrainingLoop, is_main_process
-from vidllm_ros.training.reasoning_phase import ReasoningPhase, ReasoningPhaseConfig
+from vidllm_ros.training.reasoning_phase import ReasoningModel, ReasoningPhase, ReasoningPhaseConfig
 from vidllm_ros.training.rooms import vocabulary_texts
 
 VOCABULARY = 1000
@@ -38,14 +37,6 @@ def load_geometry(model: VidLLM, folder: Path) -> None:
         raise ValueError(f"{folder / 'state.pt'} does not fit the network: {[*missing, *unexpected][:3]}")
 
 
-class ReasoningModel(nn.Module):
-    """The parts of the network that the reasoning phase trains."""
-
-    def __init__(self, model: VidLLM) -> None:
-        super().__init__()
-        self.patches, self.language, self.grounding = model.patches, model.language, model.grounding
-
-
 def train_reasoning(out: Path, geometry: Path, config: LoopConfig, phase: ReasoningPhaseConfig | None = None) -> None:
     """Train language and grounding on a finished geometry phase; ``out/model`` is the checkpoint folder."""
     model = VidLLM(nano(), train_tokenizer(vocabulary_texts(TOKENIZER_TEXTS), VOCABULARY))
@@ -54,7 +45,7 @@ def train_reasoning(out: Path, geometry: Path, config: LoopConfig, phase: Reason
     trained = ReasoningModel(model)
     loop = TrainingLoop(trained, config, out)
     loop.resume()
-    loop.run(ReasoningPhase(model, phase or ReasoningPhaseConfig(), loop).step)
+    loop.run(ReasoningPhase(model, trained, phase or ReasoningPhaseConfig(), loop).step)
     if is_main_process():
         loop.average.copy_to(trained)
         model.save_pretrained(out / "model", dtype="float16")
