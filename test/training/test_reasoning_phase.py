@@ -84,7 +84,7 @@ def test_a_step_trains_language_and_boxes_and_nothing_else(model, tmp_path):
     phase = ReasoningPhase(model, trained, config, loop, workers=0)
     loss, values, frames = phase.step(0)
     assert frames == 6 and loss.isfinite()
-    assert values.keys() >= {"language", "correct", "grounding", "category", "l1", "match", "calibration"}
+    assert values.keys() >= {"language", "correct", "grounding", "category", "words", "l1", "match", "calibration"}
     loss.backward()
     assert all(p.grad is None for p in model.reconstruction.parameters())
     left_out = {name for name, p in trained.named_parameters() if p.grad is None or not p.grad.isfinite().all()}

@@ -126,7 +126,7 @@ class TrainingLoop:
         """
         last_save = last_log = time.monotonic()
         log_path = self.folder / "log.csv"
-        sums: dict[str, float] = {}
+        seen: dict[str, list[float]] = {}
         counted = 0
         while self.progress < 1.0:
             started = time.monotonic()
@@ -147,12 +147,13 @@ class TrainingLoop:
             now = time.monotonic()
             self.seconds += share_seconds(now - started)
             for name, value in {"loss": float(loss.detach()), **values}.items():
-                sums[name] = sums.get(name, 0.0) + value
+                seen.setdefault(name, []).append(value)
             counted += 1
             if counted == self.config.log_every and is_main_process():
-                row = {name: total / counted for name, total in sums.items()}
+                # Not every step has every value: a blind one has no boxes.
+                row = {name: sum(of) / len(of) for name, of in seen.items()}
                 self._log(log_path, row, counted / max(now - last_log, 1e-6))
-                sums, counted, last_log = {}, 0, now
+                seen, counted, last_log = {}, 0, now
             if now - last_save > CHECKPOINT_SECONDS and is_main_process():
                 self.save()
                 last_save = now

@@ -23,7 +23,11 @@ from vidllm_ros.training.loop import TrainingLoop, process_index, world_size
 from vidllm_ros.training.query_classes import QueryClassifier
 from vidllm_ros.training.room_stream import BatchPlan, batches
 from vidllm_ros.training.rooms import LABELS, box_in_scene, scene_from_world, visible_boxes
+from vidllm_ros.training.rooms.materials import COLOURS
 from vidllm_ros.training.sample import Sample
+from vidllm_ros.training.word_alignment import alignment_loss, word_embeddings
+
+COLOR_NAMES = tuple(COLOURS)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class ReasoningPhaseConfig:
         capacity: reconstructed scenes kept for later batches.
         grounding: weight of the grounding losses.
         category: weight of the class of what each query shows.
+        words: weight of the alignment of scene tokens with the words for what they show.
         terms: weights within the grounding losses.
     """
 
@@ -48,6 +53,7 @@ class ReasoningPhaseConfig:
     capacity: int = 1500
     grounding: float = 0.5
     category: float = 0.5
+    words: float = 0.25
     terms: GroundingWeights = field(default_factory=GroundingWeights)
 
 
@@ -60,6 +66,7 @@ class ReconstructedScene:
         shown: int64 [T] index of the box that each token shows, -1 for walls, floor and ceiling.
         boxes: [A, 7] all boxes of the room in the scene frame: centre, size, yaw.
         classes: int64 [A] their classes, as indices into ``LABELS``.
+        colors: int64 [A] their colours, as indices into ``COLOR_NAMES``, -1 for none.
         pairs: (question, answer, indices of the boxes it names) for each text task.
         by_label: indices of the visible boxes of each class.
     """
@@ -68,13 +75,17 @@ class ReconstructedScene:
     shown: Tensor
     boxes: Tensor
     classes: Tensor
+    colors: Tensor
     pairs: list[tuple[str, str, list[int]]]
     by_label: dict[str, list[int]]
 
+    def shown_at(self, positions: Tensor) -> Tensor:
+        """int64 [Q] index of the box that the token nearest to each of [Q, 3] shows, -1 for none."""
+        return self.shown[torch.cdist(positions, self.placed.positions.float()).argmin(dim=1)]
+
     def surroundings(self, seeds: Tensor, named: list[list[int]]) -> Surroundings:
         """What seeds [Q, 3] show, beside the boxes that each phrase names."""
-        nearest = torch.cdist(seeds, self.placed.positions.float()).argmin(dim=1)
-        return Surroundings(self.boxes, self.shown[nearest], named)
+        return Surroundings(self.boxes, self.shown_at(seeds), named)
 
 
 def box_vectors(sample: Sample) -> Tensor:
@@ -156,6 +167,10 @@ class ReasoningPhase:
                     losses.append(grounding_loss(output, targets, self.config.terms, around))
                     shown = torch.where(around.shown >= 0, room.classes[around.shown], -1)
                     categories.append(self.categories(shown))
+            if self.config.words:
+                words = self._words(chosen, read)
+                total = total + self.config.words * words
+                values["words"] = float(words.detach())
             if losses:
                 grounding = torch.stack([loss.loss for loss in losses]).mean()
                 category = torch.stack(categories).mean()
@@ -164,6 +179,20 @@ class ReasoningPhase:
                 for name in losses[0].terms:
                     values[name] = float(np.mean([loss.terms.get(name, 0.0) for loss in losses]))
         return total, values, len(samples) * self.config.plan.frames
+
+    def _words(self, rooms: list[ReconstructedScene], scenes: list[SceneTokens]) -> Tensor:
+        """How far scene tokens are from the names of their objects' classes and colours."""
+        tokens = torch.cat([self.model.language.projector(scene.features) for scene in scenes])
+        classes, colors = [], []
+        for room, scene in zip(rooms, scenes, strict=True):
+            shown = room.shown_at(scene.positions.float())
+            classes.append(torch.where(shown >= 0, room.classes[shown], -1))
+            colors.append(torch.where(shown >= 0, room.colors[shown], -1))
+        losses = [
+            alignment_loss(tokens, word_embeddings(self.model.language, names), torch.cat(wanted))
+            for names, wanted in ((LABELS, classes), (COLOR_NAMES, colors))
+        ]
+        return torch.stack(losses).sum()
 
     def _draw(self, scene: ReconstructedScene) -> list[tuple[str, str, list[int]]]:
         order = self.rng.permutation(len(scene.pairs))[: self.config.tasks]
@@ -204,6 +233,7 @@ def reconstructed_scene(model: VidLLM, output: GeometryOutput, batch: int, sampl
         shown=shown.features[:, 0].long().clamp_min(-1),
         boxes=box_vectors(sample),
         classes=torch.tensor([LABELS.index(box.label) for box in sample.boxes], dtype=torch.long),
+        colors=torch.tensor([COLOR_NAMES.index(c) if c in COLOR_NAMES else -1 for c in sample.colors]),
         pairs=[(task.question, task.answer, list(task.box_ids)) for task in sample.tasks],
         by_label=by_label,
     )
