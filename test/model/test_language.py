@@ -73,6 +73,8 @@ def test_packed_loss_equals_the_pairs_computed_alone(model_type, scene_attention
             if LOC in answer:
                 loc = states[ids == model.marks.loc][0]
     torch.testing.assert_close(packed.loss, torch.cat(losses).mean(), rtol=1e-5, atol=1e-5)
+    balanced = model.loss(scenes, CONVERSATIONS, balanced=True).loss
+    torch.testing.assert_close(balanced, torch.stack([loss.mean() for loss in losses]).mean(), rtol=1e-5, atol=1e-5)
     assert packed.token_count == len(torch.cat(losses))
     assert packed.correct == pytest.approx(float(torch.cat(right).float().mean()))
     assert [[state is not None for state in row] for row in packed.loc_states] == [[False, True, False], [False]]

@@ -213,6 +213,7 @@ class LanguageModel(nn.Module):
         scenes: Sequence[SceneTokens],
         conversations: Sequence[Sequence[tuple[str, str]]],
         blind: bool = False,
+        balanced: bool = False,
     ) -> LanguageLoss:
         """Cross-entropy of the answers, all pairs of a scene packed behind one reading of it.
 
@@ -221,6 +222,8 @@ class LanguageModel(nn.Module):
             conversations: for each scene its (question, answer) pairs, which do not see each other; ``<LOC>`` in an
                 answer is the mark.
             blind: train or measure the baseline that sees no scene.
+            balanced: every answer counts the same. Without it every token does, and a dozen digits of coordinates drown
+                the one token of a "yes".
 
         Raises:
             QuestionError: a question is empty or too long.
@@ -251,8 +254,14 @@ class LanguageModel(nn.Module):
         targets = packed.targets[:, columns]
         wanted = targets >= 0
         logits, targets = result.logits[wanted].float(), targets[wanted]
+        losses = nn.functional.cross_entropy(logits, targets, reduction="none")
+        if balanced:
+            rows = torch.arange(len(scenes), device=self.device).unsqueeze(1)
+            answers = packed.segments[:, columns] + packed.segments.max() * rows  # one number for each answer
+            _, owner, lengths = answers[wanted].unique(return_inverse=True, return_counts=True)
+            losses = losses / lengths[owner] * (len(losses) / len(lengths))
         return LanguageLoss(
-            loss=nn.functional.cross_entropy(logits, targets),
+            loss=losses.mean(),
             token_count=len(targets),
             correct=float((logits.argmax(-1) == targets).float().mean()),
             loc_states=self._gather_loc(result.hidden_states[-1], packed.ids, packed.segments, pairs),

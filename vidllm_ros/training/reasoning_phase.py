@@ -149,7 +149,8 @@ class ReasoningPhase:
         read = [patches.pool(scene, patches.config.language_tokens) for scene in scenes]
         drawn = [self._draw(scene) for scene in chosen]
         blind = bool(self.rng.random() < self.config.blind)
-        language = self.model.language.loss(read, [[(q, a) for q, a, _ in pairs] for pairs in drawn], blind=blind)
+        spoken = [[(q, a) for q, a, _ in pairs] for pairs in drawn]
+        language = self.model.language.loss(read, spoken, blind=blind, balanced=True)
         total = language.loss
         values = {"blind" if blind else "language": float(language.loss.detach())}
         if not blind:
