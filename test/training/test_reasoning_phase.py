@@ -10,13 +10,9 @@ from miniature import full_config
 from vidllm_ros.model import VidLLM
 from vidllm_ros.model.tokenizer import train_tokenizer
 from vidllm_ros.training.loop import LoopConfig, TrainingLoop
-from vidllm_ros.training.reasoning_phase import (
-    ReasoningModel,
-    ReasoningPhase,
-    ReasoningPhaseConfig,
-    box_vectors,
-    reconstructed_scene,
-)
+from vidllm_ros.training.reasoning_loss import ReasoningModel
+from vidllm_ros.training.reasoning_phase import ReasoningPhase, ReasoningPhaseConfig
+from vidllm_ros.training.reasoning_scene import box_vectors, reconstructed_scene
 from vidllm_ros.training.room_stream import BatchPlan
 from vidllm_ros.training.rooms import LABELS, room_sample, scene_from_world, vocabulary_texts
 

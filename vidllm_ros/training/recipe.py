@@ -12,7 +12,8 @@ from vidllm_ros.model.tokenizer import train_tokenizer
 from vidllm_ros.model.vidllm import VidLLM
 from vidllm_ros.training.geometry_phase import GeometryModel, GeometryPhase, GeometryPhaseConfig
 from vidllm_ros.training.loop import LoopConfig, TrainingLoop, is_main_process
-from vidllm_ros.training.reasoning_phase import ReasoningModel, ReasoningPhase, ReasoningPhaseConfig
+from vidllm_ros.training.reasoning_loss import ReasoningModel
+from vidllm_ros.training.reasoning_phase import ReasoningPhase, ReasoningPhaseConfig
 from vidllm_ros.training.rooms import vocabulary_texts
 
 VOCABULARY = 1000
