@@ -22,6 +22,7 @@ EXAMPLES = {
     "evaluate": ["evaluate", "rooms"],
     "train": ["train", "--phase", "geometry", "--out", "a_run"],
     "rooms": ["rooms", "--bag", "a_bag"],
+    "doctor": ["doctor", "--node", "/robot1/vidllm"],
 }
 
 

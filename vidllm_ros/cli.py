@@ -40,6 +40,10 @@ COMMANDS = {
     "rooms": Command(
         "vidllm_ros.training.rooms.cli", "Make procedural rooms with exact ground truth, or a bag of one."
     ),
+    "doctor": Command(
+        "vidllm_ros.node.doctor",
+        "Say what would keep the node from working: versions, device, checkpoint, topics, frames, state.",
+    ),
 }
 
 # The extra of setup.py that brings a package which not every command needs.

@@ -28,6 +28,7 @@ class Snapshot:
         problem: why the node cannot work, from the last transition; "" when it can.
         enabled: whether frames are taken.
         finding: what the watch says about the input; "" when all is well.
+        topics: image and camera_info, as they are resolved.
         input: of the input; None while not subscribed.
         counts: of frames; None before configuring.
         dropped: images that never became frames, by reason.
@@ -42,6 +43,7 @@ class Snapshot:
     problem: str = ""
     enabled: bool = True
     finding: str = ""
+    topics: tuple[str, str] = ("", "")
     input: InputState | None = None
     counts: FrameCounts | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -70,9 +72,10 @@ def _state(snapshot: Snapshot) -> DiagnosticStatus:
 
 def _input(snapshot: Snapshot) -> DiagnosticStatus:
     state = snapshot.input
+    values: dict[str, object] = {"image topic": snapshot.topics[0], "camera_info topic": snapshot.topics[1]}
     if state is None:
-        return _status("input", STALE, "not subscribed")
-    values: dict[str, object] = {
+        return _status("input", STALE, "not subscribed", values)
+    values |= {
         "images": state.images,
         "camera_info": state.infos,
         "rate [Hz]": f"{state.rate:.2f}",

@@ -31,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def run(args: Sequence[str] | None = None) -> int:
     """As ``main``; the exit code."""
-    stop = threading.Event()
+    stop, closing = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     # Imported after that, because it takes seconds in which a signal must end the process as well as later.
@@ -53,7 +53,7 @@ def run(args: Sequence[str] | None = None) -> int:
         return 1
     executor = MultiThreadedExecutor(num_threads=_THREADS)
     executor.add_node(node)
-    spinner = threading.Thread(target=_spin, args=(executor, stop), name="vidllm_executor", daemon=True)
+    spinner = threading.Thread(target=_spin, args=(executor, stop, closing), name="vidllm_executor", daemon=True)
     spinner.start()
     try:
         if not stop.is_set():
@@ -62,6 +62,7 @@ def run(args: Sequence[str] | None = None) -> int:
             pass
     finally:
         node.close()
+        closing.set()
         executor.shutdown(timeout_sec=5.0)
         spinner.join(5.0)
         node.destroy_node()
@@ -69,16 +70,19 @@ def run(args: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _spin(executor: Executor, stop: threading.Event) -> None:
+def _spin(executor: Executor, stop: threading.Event, closing: threading.Event) -> None:
     """Spins to the end; a callback that raises costs its own work and nothing else."""
     from rclpy.executors import ExternalShutdownException
     from rclpy.logging import get_logger
 
-    while not stop.is_set():
+    while not closing.is_set():
         try:
             executor.spin()
             return
         except (KeyboardInterrupt, ExternalShutdownException):
             stop.set()
+            return
         except Exception:
+            if closing.is_set():  # rclpy's executor may still hand out work while it is shut down
+                return
             get_logger("vidllm").error(f"a callback failed:\n{traceback.format_exc()}")

@@ -15,6 +15,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_srvs.srv import SetBool, Trigger
 
 from vidllm_ros.model import CheckpointError
+from vidllm_ros.node.camera_input import resolve_topics
 from vidllm_ros.node.config import NodeConfig
 from vidllm_ros.node.diagnostics import Snapshot, diagnostics
 from vidllm_ros.node.map_files import allowed_path, save_map
@@ -265,10 +266,12 @@ class VidllmNode(LifecycleNode):
 
     def _snapshot(self) -> Snapshot:
         session = self._session
+        topics = resolve_topics(self, self.parameters.node.image_transport)
         if session is None:
-            return Snapshot(state=self._state, problem=self._problem)
+            return Snapshot(state=self._state, problem=self._problem, topics=topics)
         return Snapshot(
             state=self._state,
+            topics=topics,
             problem=self._problem,
             enabled=session.camera.enabled,
             finding=self._finding,

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, qos_check_compatible
 from rclpy.utilities import get_rmw_implementation_identifier
 
 from vidllm_ros.node.camera_input import CameraInput
+from vidllm_ros.node.endpoints import image_topics, refused
 from vidllm_ros.node.qos import describe
 
 PATIENCE = 5.0  # seconds without an image after which it is worth a word
@@ -41,7 +41,7 @@ def look(node: Node, camera: CameraInput, waited: float) -> str:
     if state.loss is not None and state.loss > _MUCH_LOST and waited >= PATIENCE:
         return (
             f"about {state.loss:.0%} of the images on '{camera.image_topic}' are lost on the way ({state.bytes} bytes "
-            f"each){_profile_advice(state.bytes)}"
+            f"each){profile_advice(state.bytes)}"
         )
     return ""
 
@@ -70,21 +70,17 @@ def _why_silent(node: Node, camera: CameraInput, silence: float) -> str:
     wrong_type = [p for p in publishers if p.topic_type != kind]
     if len(wrong_type) == len(publishers):
         return f"{head}: it carries {wrong_type[0].topic_type}, but {kind} is expected; see image_transport"
-    refused = []
-    for publisher in publishers:
-        verdict, reason = qos_check_compatible(publisher.qos_profile, camera.qos)
-        if verdict == QoSCompatibility.ERROR:
-            refused.append(f"'{publisher.node_name}' offers {describe(publisher.qos_profile)} ({reason.strip(' ;')})")
-    if len(refused) == len(publishers):
+    misfits = refused(publishers, camera.qos)
+    if len(misfits) == len(publishers):
         return (
             f"{head}: incompatible quality of service, this node asks for {describe(camera.qos)}: "
-            f"{'; '.join(refused)}. Set image_qos: sensor_data"
+            f"{'; '.join(misfits)}. Set image_qos: sensor_data"
         )
     names = ", ".join(sorted({f"'{publisher.node_name}'" for publisher in publishers}))
-    return f"{head} from {names}: it sends nothing, or its images get lost{_profile_advice(None)}"
+    return f"{head} from {names}: it sends nothing, or its images get lost{profile_advice(None)}"
 
 
-def _profile_advice(size: int | None) -> str:
+def profile_advice(size: int | None) -> str:
     """What to do about Fast DDS's small shared memory, where that can be the cause."""
     if "fastrtps" not in get_rmw_implementation_identifier() or (size is not None and size < _LARGE):
         return "; look at the network and the load of this machine"
@@ -105,13 +101,7 @@ def _publishers(node: Node, topic: str) -> str:
 
 def _similar(node: Node, topic: str) -> str:
     """Image topics that do exist."""
-    kinds = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
-    own = node.get_fully_qualified_name() + "/"
-    found = [
-        name
-        for name, types in node.get_topic_names_and_types()
-        if kinds & set(types) and name != topic and not name.startswith(own)
-    ]
+    found = image_topics(node, topic, node.get_fully_qualified_name())
     if not found:
         return "; there is no image topic at all (other domain or host?)"
-    return f"; image topics are {', '.join(sorted(found))}: remap image (launch argument image_topic)"
+    return f"; image topics are {', '.join(found)}: remap image (launch argument image_topic)"
