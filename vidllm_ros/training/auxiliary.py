@@ -187,7 +187,7 @@ class AuxiliaryHeads(nn.Module):
             samples: the windows themselves, for classes and colours.
             patch: pixels along one side of a patch.
         """
-        label, color = self.labels(samples, patch)
+        label, color = (ids.to(features.device) for ids in self.labels(samples, patch))
         truth = at_patch_centres(targets.points, patch)
         known = at_patch_centres(targets.depth, patch) > 0
         points = self.point(geometry)

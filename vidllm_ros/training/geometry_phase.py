@@ -88,13 +88,13 @@ class GeometryPhase:
     def step(self, index: int) -> tuple[Tensor, dict[str, float], int]:
         """One batch's loss, logged values and frame count."""
         samples = self._next_batch(index)
-        targets = geometry_targets(samples)
         network = self.model.reconstruction
+        targets = geometry_targets(samples).to(network.encoder.mean.device)
         b, s = targets.images.shape[:2]
         size = network.config.image_size
         features = network.encode(targets.images.flatten(0, 1)).unflatten(0, (b, s))
         frames, semantic = network.relate(features, size)
-        dense = torch.randperm(s)[: max(1, self.config.dense_frames // b)].sort().values
+        dense = torch.randperm(s)[: max(1, self.config.dense_frames // b)].sort().values.to(targets.depth.device)
         output = network.predict(features[:, dense], frames.of(dense), semantic[:, dense], size)
         total, parts = geometry_losses(frames.encodings, output, targets, dense, self.config.losses)
         patch = network.config.patch_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -34,6 +34,10 @@ class GeometryTargets:
     scale: Tensor
     pose_encoding: Tensor
     points: Tensor
+
+    def to(self, device: torch.device) -> GeometryTargets:
+        """The same on another device."""
+        return GeometryTargets(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     @property
     def valid(self) -> Tensor:

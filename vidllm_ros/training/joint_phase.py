@@ -83,13 +83,15 @@ class JointPhase:
 
     def losses(self, samples: list[Sample], rng: np.random.Generator) -> tuple[Tensor, Tensor, dict[str, float]]:
         """L_recon + L_MD, L_VL, and values to log; their gradients meet in the adapter and nowhere else."""
-        targets = geometry_targets(samples)
         network = self.trained.reconstruction
+        targets = geometry_targets(samples).to(network.encoder.mean.device)
         size = (targets.images.shape[-2], targets.images.shape[-1])
         b, s = targets.images.shape[:2]
         features = network.encode(targets.images.flatten(0, 1)).unflatten(0, (b, s))
         output = network(features, size)
-        geometry, parts = geometry_losses(output.pose_encodings, output, targets, torch.arange(s), self.config.geometry)
+        geometry, parts = geometry_losses(
+            output.pose_encodings, output, targets, torch.arange(s, device=targets.depth.device), self.config.geometry
+        )
         # The adapter once more, on a base that does not lead back to the encoder.
         semantic = network.adapter(features[:, :, -1].detach())[1]
         seen = replace(

@@ -87,7 +87,7 @@ def reconstructed_scene(model: VidLLM, output: GeometryOutput, batch: int, sampl
     placed = place(tokens)
     # The instance at each patch's centre takes the same way as its token, so that both leave out the same patches.
     instances = at_patch_centres(torch.from_numpy(sample.instances)[None], output.patch_size)[0]
-    shown = place(instances.float()[..., None].expand_as(tokens))
+    shown = place(instances.to(tokens)[..., None].expand_as(tokens))
     by_label: dict[str, list[int]] = {}
     for index in visible_boxes(sample):
         by_label.setdefault(sample.boxes[index].label, []).append(index)
@@ -95,9 +95,9 @@ def reconstructed_scene(model: VidLLM, output: GeometryOutput, batch: int, sampl
     return ReconstructedScene(
         placed=SceneTokens(placed.features.clone(), placed.positions.clone()),
         shown=shown.features[:, 0].long().clamp_min(-1),
-        boxes=box_vectors(sample),
-        classes=_indices([box.label for box in sample.boxes], LABELS),
-        colors=_indices(sample.colors or [""] * len(sample.boxes), COLOR_NAMES),
+        boxes=box_vectors(sample).to(tokens.device),
+        classes=_indices([box.label for box in sample.boxes], LABELS).to(tokens.device),
+        colors=_indices(sample.colors or [""] * len(sample.boxes), COLOR_NAMES).to(tokens.device),
         pairs=[(task.question, task.answer, list(task.box_ids)) for task in sample.tasks],
         by_label=by_label,
     )
