@@ -22,6 +22,7 @@ EXAMPLES = {
     "evaluate": ["evaluate", "rooms"],
     "train": ["train", "--phase", "geometry", "--out", "a_run"],
     "rooms": ["rooms", "--bag", "a_bag"],
+    "convert": ["convert", "--vggt", "model.safetensors", "--out", "a_checkpoint"],
     "doctor": ["doctor", "--node", "/robot1/vidllm"],
 }
 

@@ -40,6 +40,9 @@ COMMANDS = {
     "rooms": Command(
         "vidllm_ros.training.rooms.cli", "Make procedural rooms with exact ground truth, or a bag of one."
     ),
+    "convert": Command(
+        "vidllm_ros.model.convert.cli", "Turn VGGT, DINOv2 and language model weights into a checkpoint folder."
+    ),
     "doctor": Command(
         "vidllm_ros.node.doctor",
         "Say what would keep the node from working: versions, device, checkpoint, topics, frames, state.",

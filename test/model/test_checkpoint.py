@@ -257,3 +257,11 @@ def test_an_absent_device_is_an_error_not_a_fallback(folder):
 def test_an_unknown_device(folder):
     with pytest.raises(CheckpointError, match="device 'gpu'"):
         VidLLM.from_pretrained(folder, device="gpu")
+
+
+def test_a_lost_vocabulary_is_no_silent_empty_tokenizer(folder):
+    # The class that many published models name makes an empty vocabulary without a word.
+    (folder / "tokenizer.json").unlink()
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "Qwen2Tokenizer"}))
+    assert "has no usable tokenizer: its vocabulary cannot write plain words" in load_error(folder)

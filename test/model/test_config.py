@@ -14,10 +14,10 @@ from vidllm_ros.model.config import (
     MetricDepthConfig,
     ScaleConfig,
 )
-from vidllm_ros.model.sizes import nano
+from vidllm_ros.model.sizes import SIZES, large
 
 
-@pytest.mark.parametrize("make", [VidLLMConfig, config, full_config, nano])
+@pytest.mark.parametrize("make", [VidLLMConfig, config, full_config, *SIZES.values()])
 def test_json_keeps_everything(make):
     original = make()
     assert VidLLMConfig.from_dict(json.loads(json.dumps(original.to_dict()))) == original
@@ -27,8 +27,17 @@ def test_missing_keys_take_their_defaults():
     assert VidLLMConfig.from_dict({"encoder": {"registers": 3}}).encoder == EncoderConfig(registers=3)
 
 
-def test_the_defaults_are_the_papers_network():
-    large = VidLLMConfig()
+def test_sizes_know_their_names():
+    assert {name: make().name for name, make in SIZES.items()} == {name: name for name in SIZES}
+
+
+def test_large_is_the_papers_network():
+    defaults = VidLLMConfig()
+    assert replace(large(), patches=None, language=None, grounding=None) == defaults
+    assert_paper(defaults)
+
+
+def assert_paper(large: VidLLMConfig) -> None:
     assert (large.encoder.dim, large.encoder.layers, large.encoder.patch_size) == (1024, 24, 14)
     assert (large.encoder.registers, large.encoder.position_grid, large.encoder.layer_scale) == (4, 37, 1.0)
     assert (large.backbone.pairs, large.backbone.registers, large.backbone.rope_base) == (24, 4, 100.0)

@@ -17,6 +17,8 @@ class DepthHead(nn.Module):
         super().__init__()
         self.config = config
         features = config.features
+        if features % 8:
+            raise ValueError(f"depth_head.features is {features}; it must be a multiple of 8")
         self.decoder = DPTDecoder(dim, features, config.channels)
         self.conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
         self.conv2 = nn.Conv2d(features // 2, config.head_features, 3, padding=1)

@@ -77,6 +77,8 @@ class DPTDecoder(nn.Module):
         self, dim: int, features: int, channels: tuple[int, int, int, int], upsample_last: bool = True
     ) -> None:
         super().__init__()
+        if any(c % 4 for c in channels):
+            raise ValueError(f"DPT channels {tuple(channels)} must be multiples of 4: sine and cosine of x and of y")
         self.upsample_last = upsample_last
         self.norm = nn.LayerNorm(dim, eps=1e-5)
         self.projects = nn.ModuleList(nn.Conv2d(dim, c, 1) for c in channels)

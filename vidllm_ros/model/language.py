@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from vidllm_ros.model.decoding import decode
 from vidllm_ros.model.language_types import (
@@ -23,7 +23,14 @@ from vidllm_ros.model.language_types import (
 )
 from vidllm_ros.model.outputs import SceneTokens
 from vidllm_ros.model.packing import PREFIX, Pair, attention_mask, pack
-from vidllm_ros.model.tokenizer import TextStream, add_conversation_marks, encode_answer, encode_text, mark_ids
+from vidllm_ros.model.tokenizer import (
+    TextStream,
+    add_conversation_marks,
+    encode_answer,
+    encode_text,
+    load_tokenizer,
+    mark_ids,
+)
 
 
 class LanguageModel(nn.Module):
@@ -93,7 +100,7 @@ class LanguageModel(nn.Module):
             projector_hidden: hidden width of the projector; None for the language model's width.
             dtype: of the language model's weights.
         """
-        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+        tokenizer = load_tokenizer(source)
         llm = AutoModelForCausalLM.from_pretrained(
             str(source), trust_remote_code=False, use_safetensors=True, dtype=dtype, attn_implementation="sdpa"
         )

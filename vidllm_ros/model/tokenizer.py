@@ -80,7 +80,20 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         OSError, ValueError: the folder holds no readable tokenizer.
     """
-    return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    require_vocabulary(tokenizer)
+    return tokenizer
+
+
+def require_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make sure that a tokenizer can read: transformers makes an empty one where only its vocabulary file is missing.
+
+    Raises:
+        ValueError: plain words do not come back from it.
+    """
+    words = "how many chairs are there"
+    if str(tokenizer.decode(encode_text(tokenizer, words))).split() != words.split():
+        raise ValueError("its vocabulary cannot write plain words; is tokenizer.json missing?")
 
 
 def add_conversation_marks(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -31,11 +31,22 @@ LEVEL_FROM_OPTICAL = np.array(
 class VidLLM(nn.Module):
     """The whole network.
 
+    Args:
+        config: sizes.
+        tokenizer: of the language model, where there is one.
+        language: a language model that exists already, as ``config.language`` describes it; None makes one with random
+            weights.
+
     A question may be put to a GeometryOutput (its first window), to SceneTokens, or to a ScenePrefix, which saves
     reading the scene again.
     """
 
-    def __init__(self, config: VidLLMConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+    def __init__(
+        self,
+        config: VidLLMConfig,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        language: LanguageModel | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.reconstruction = ReconstructionModel(config)
@@ -46,7 +57,7 @@ class VidLLM(nn.Module):
             if tokenizer is None:
                 raise ConfigError(f"the language model of configuration '{config.name}' needs a tokenizer")
             self._patches = PatchConstructor(config.patches)
-            self._language = LanguageModel(config.language, tokenizer)
+            self._language = language or LanguageModel(config.language, tokenizer)
             self._grounding = GroundingDecoder(config.grounding)
         self.eval()
 
