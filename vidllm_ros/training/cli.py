@@ -1,10 +1,14 @@
-"""``vidllm train``: the bundled model's recipe, and ``vidllm evaluate rooms``."""
+"""``vidllm train``: the two stages and the bundled model's recipe, and ``vidllm evaluate rooms``."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vidllm_ros.training.loop import LoopConfig
 
 CONFIGS = ("nano",)
 
@@ -13,36 +17,58 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add ``train``."""
     parser = subparsers.add_parser(
         "train",
-        help="train a model on procedural rooms",
-        description="Train on procedural rooms, first the geometry, then language and grounding on top of it. Run it "
-        "under torchrun for several processes. A killed run continues with --resume.",
+        help="train a network",
+        description="Train in the paper's two stages: distillation from two teachers into encoder and adapter (1), "
+        "then everything together (2). --phase trains one half of stage 2 after the other on rooms, which is how the "
+        "bundled nano was made. Run it under torchrun for several processes. A killed run continues with --resume.",
     )
-    parser.add_argument("--config", choices=CONFIGS, default="nano", help="network size")
-    parser.add_argument("--phase", choices=("geometry", "reasoning"), required=True, help="what to train")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--stage", type=int, choices=(1, 2), help="stage of the paper")
+    what.add_argument("--phase", choices=("geometry", "reasoning"), help="half of stage 2, on rooms")
+    parser.add_argument("--config", choices=CONFIGS, default="nano", help="network size, without --init")
+    parser.add_argument("--init", type=Path, metavar="FOLDER", help="start from this checkpoint; the stages only")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=["rooms:train"],
+        metavar="SOURCE:TARGET",
+        help="training data of the stages, e.g. scanqa:FILE,scans=FOLDER; an unknown one lists all (rooms:train)",
+    )
+    parser.add_argument("--windows", type=int, default=2, help="windows per step and process; the stages only")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, log and result")
     parser.add_argument("--geometry", type=Path, help="for the reasoning phase: the geometry phase's folder")
     parser.add_argument("--minutes", type=float, default=60.0, help="training time in all, resumed runs included")
     parser.add_argument("--lr", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda[:n]; the stages only")
+    parser.add_argument("--workers", type=int, default=1, help="processes that load data; the stages only")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     parser.add_argument("--seed", type=int, default=0, help="of the initial weights")
+    teachers = parser.add_argument_group("teachers of stage 1")
+    teachers.add_argument(
+        "--geometry-teacher", type=Path, metavar="FOLDER", help="checkpoint whose encoder teaches; the bundled nano"
+    )
+    teachers.add_argument(
+        "--semantic-teacher",
+        metavar="clip:FOLDER_OR_ID|FOLDER",
+        help="a CLIP vision tower, or a checkpoint whose semantic stream teaches; the bundled nano",
+    )
+    teachers.add_argument("--teacher-cache", type=Path, metavar="FOLDER", help="keep their features here")
     parser.set_defaults(run=run_train)
 
 
 def run_train(args: argparse.Namespace) -> int:
-    """Train one phase."""
+    """Train one stage or phase."""
+    problem = _wrong_use(args)
+    if problem:
+        print(f"vidllm train: {problem}")
+        return 2
     import torch
     import torch.distributed as dist
 
     from vidllm_ros.training.loop import LoopConfig, is_main_process
     from vidllm_ros.training.recipe import train_geometry, train_reasoning
 
-    if (args.out / "state.pt").exists() and not args.resume:
-        print(f"vidllm train: {args.out} holds a run already; give --resume to continue it, or another --out")
-        return 2
-    if args.phase == "reasoning" and args.geometry is None:
-        print("vidllm train: the reasoning phase needs --geometry, the folder of a finished geometry phase")
-        return 2
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
     torch.set_num_threads(args.threads)
@@ -50,11 +76,45 @@ def run_train(args: argparse.Namespace) -> int:
     config = LoopConfig(minutes=args.minutes, lr=args.lr)
     if args.phase == "geometry":
         train_geometry(args.out, config)
-    else:
+    elif args.phase == "reasoning":
         train_reasoning(args.out, args.geometry, config)
+    else:
+        _run_stage(args, config)
     if is_main_process():
         print(f"written to {args.out}")
     return 0
+
+
+def _wrong_use(args: argparse.Namespace) -> str | None:
+    """What is wrong with the arguments, or None."""
+    if (args.out / "state.pt").exists() and not args.resume:
+        return f"{args.out} holds a run already; give --resume to continue it, or another --out"
+    if args.phase == "reasoning" and args.geometry is None:
+        return "the reasoning phase needs --geometry, the folder of a finished geometry phase"
+    return None
+
+
+def _run_stage(args: argparse.Namespace, config: LoopConfig) -> None:
+    from vidllm_ros.checkpoints import NANO
+    from vidllm_ros.model import VidLLM
+    from vidllm_ros.training.recipe import new_nano, train_stage_1, train_stage_2
+    from vidllm_ros.training.teachers import CachedTeacher, CheckpointTeacher, ClipTeacher, Teacher
+
+    model = VidLLM.from_pretrained(args.init, args.device) if args.init else new_nano().to(args.device)
+    model.float()
+    if args.stage == 2:
+        train_stage_2(model, args.data, args.out, config, args.windows, workers=args.workers)
+        return
+    semantic = args.semantic_teacher or str(NANO)
+    teachers: list[Teacher] = [CheckpointTeacher(args.geometry_teacher or NANO, device=args.device)]
+    if semantic.startswith("clip:"):
+        teachers.append(ClipTeacher(semantic.removeprefix("clip:"), device=args.device))
+    else:
+        teachers.append(CheckpointTeacher(Path(semantic), "semantic", args.device))
+    if args.teacher_cache:
+        teachers = [CachedTeacher(teacher, args.teacher_cache) for teacher in teachers]
+    pair = (teachers[0], teachers[1])
+    train_stage_1(model, pair, args.data, args.out, config, args.windows, workers=args.workers)
 
 
 def add_evaluate_parser(subparsers: argparse._SubParsersAction) -> None:

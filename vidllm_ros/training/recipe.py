@@ -1,23 +1,90 @@
-"""The bundled model's training in two calls."""
+"""Training in one call for each stage, and for each half that the bundled model was made in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from vidllm_ros.model.reconstruction import ReconstructionModel
 from vidllm_ros.model.sizes import nano
 from vidllm_ros.model.tokenizer import train_tokenizer
 from vidllm_ros.model.vidllm import VidLLM
+from vidllm_ros.training.data_stream import mixed_batches
+from vidllm_ros.training.distillation_loss import DistillationWeights
+from vidllm_ros.training.distillation_phase import DistillationModel, DistillationPhase
 from vidllm_ros.training.geometry_phase import GeometryModel, GeometryPhase, GeometryPhaseConfig
+from vidllm_ros.training.joint_phase import JointModel, JointPhase, JointPhaseConfig
 from vidllm_ros.training.loop import LoopConfig, TrainingLoop, is_main_process
 from vidllm_ros.training.reasoning_loss import ReasoningModel
 from vidllm_ros.training.reasoning_phase import ReasoningPhase, ReasoningPhaseConfig
 from vidllm_ros.training.rooms import vocabulary_texts
+from vidllm_ros.training.teachers import Teacher
 
 VOCABULARY = 1000
 TOKENIZER_TEXTS = 20_000
+
+
+def new_nano() -> VidLLM:
+    """The bundled model's architecture with random weights and a tokenizer for the language of rooms."""
+    return VidLLM(nano(), train_tokenizer(vocabulary_texts(TOKENIZER_TEXTS), VOCABULARY))
+
+
+def train_stage_1(
+    model: VidLLM,
+    teachers: tuple[Teacher, Teacher],
+    data: Sequence[str],
+    out: Path,
+    config: LoopConfig,
+    windows: int = 4,
+    weights: DistillationWeights | None = None,
+    workers: int = 1,
+) -> None:
+    """Distil two teachers into encoder and adapter; ``out/model`` is the checkpoint folder.
+
+    Args:
+        model: the student; everything but encoder and adapter stays as it is.
+        teachers: geometry and semantics.
+        data: sources as ``open_data`` reads them.
+        out: folder for checkpoints and log.
+        config: budget and learning rate.
+        windows: windows per batch and process.
+        weights: of the terms of Eq. 5.
+        workers: processes that load data.
+    """
+    trained = DistillationModel(model.reconstruction, teachers, weights or DistillationWeights()).train()
+    loop = TrainingLoop(trained, config, out)
+    loop.resume()
+    stream = mixed_batches(data, model.config, windows, first_room=loop.step_index * windows, workers=workers)
+    loop.run(DistillationPhase(trained, teachers, stream, model.config.patch_size).step)
+    _save(model, trained, loop, out)
+
+
+def train_stage_2(
+    model: VidLLM,
+    data: Sequence[str],
+    out: Path,
+    config: LoopConfig,
+    windows: int = 2,
+    phase: JointPhaseConfig | None = None,
+    workers: int = 1,
+) -> None:
+    """Optimise all modules together (Eq. 8); arguments as in ``train_stage_1``."""
+    trained = JointModel(model).train()
+    loop = TrainingLoop(trained, config, out)
+    loop.resume()
+    stream = mixed_batches(data, model.config, windows, first_room=loop.step_index * windows, workers=workers)
+    loop.run(JointPhase(model, trained, phase or JointPhaseConfig(), stream).step)
+    _save(model, trained, loop, out)
+
+
+def _save(model: VidLLM, trained: nn.Module, loop: TrainingLoop, out: Path) -> None:
+    """Write the averaged weights as a checkpoint folder."""
+    if is_main_process():
+        loop.average.copy_to(trained)
+        model.eval().save_pretrained(out / "model", dtype="float16")
 
 
 def train_geometry(out: Path, config: LoopConfig, phase: GeometryPhaseConfig | None = None) -> None:
@@ -40,13 +107,11 @@ def load_geometry(model: VidLLM, folder: Path) -> None:
 
 def train_reasoning(out: Path, geometry: Path, config: LoopConfig, phase: ReasoningPhaseConfig | None = None) -> None:
     """Train language and grounding on a finished geometry phase; ``out/model`` is the checkpoint folder."""
-    model = VidLLM(nano(), train_tokenizer(vocabulary_texts(TOKENIZER_TEXTS), VOCABULARY))
+    model = new_nano()
     load_geometry(model, geometry)
     model.reconstruction.requires_grad_(False)
     trained = ReasoningModel(model)
     loop = TrainingLoop(trained, config, out)
     loop.resume()
     loop.run(ReasoningPhase(model, trained, phase or ReasoningPhaseConfig(), loop).step)
-    if is_main_process():
-        loop.average.copy_to(trained)
-        model.save_pretrained(out / "model", dtype="float16")
+    _save(model, trained, loop, out)
