@@ -3,8 +3,10 @@
 import csv
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from posed_windows import random_sample
 from torch import nn
 
 from vidllm_ros.training import loop as loop_module
@@ -165,6 +167,21 @@ def test_a_finite_loss_with_an_infinite_gradient_is_divergence_too(tmp_path, clo
     with pytest.raises(DivergenceError, match="step 2: the gradient is not finite; parts"):
         job.loop.run(step)
     assert all(parameter.isfinite().all() for parameter in job.model.parameters())
+
+
+def test_the_samples_that_broke_it_are_kept(tmp_path, clock):
+    job, sample = Regression(tmp_path, clock), random_sample(seed=4)
+
+    def step(index: int):
+        loss, values, frames = job.step(index)
+        return loss * float("nan"), values, frames
+
+    with pytest.raises(DivergenceError, match=f"its samples: {sample.name} in .*diverged_0_0_0.npz"):
+        job.loop.run(step, lambda: [sample])
+    kept = np.load(tmp_path / "diverged_0_0_0.npz")
+    assert str(kept["name"]) == sample.name
+    np.testing.assert_array_equal(kept["rgb"], sample.rgb)
+    np.testing.assert_array_equal(kept["T_world_camera"], sample.T_world_camera)
 
 
 def test_the_gradient_norm_is_limited(tmp_path, clock):

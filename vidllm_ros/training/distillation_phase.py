@@ -45,11 +45,12 @@ class DistillationPhase:
         self.model = model
         self.teachers = teachers
         self.stream = stream
+        self.samples: list[Sample] = []
         self.patch_size = patch_size
 
     def step(self, index: int) -> tuple[Tensor, dict[str, float], int]:
         """One batch's loss, logged values and frame count."""
-        samples = next(self.stream)
+        self.samples = samples = next(self.stream)
         images = torch.from_numpy(np.stack([s.rgb for s in samples])).permute(0, 1, 4, 2, 3).float() / 255
         b, s = images.shape[:2]
         frames = images.flatten(0, 1)

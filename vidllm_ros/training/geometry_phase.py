@@ -73,6 +73,7 @@ class GeometryPhase:
         self.loop = loop
         self.workers = workers
         self.plan: BatchPlan | None = None
+        self.samples: list[Sample] = []
         self.stream: Iterator[list[Sample]] = iter(())
 
     def _next_batch(self, step: int) -> list[Sample]:
@@ -87,7 +88,7 @@ class GeometryPhase:
 
     def step(self, index: int) -> tuple[Tensor, dict[str, float], int]:
         """One batch's loss, logged values and frame count."""
-        samples = self._next_batch(index)
+        self.samples = samples = self._next_batch(index)
         network = self.model.reconstruction
         targets = geometry_targets(samples).to(network.encoder.mean.device)
         b, s = targets.images.shape[:2]

@@ -73,11 +73,12 @@ class JointPhase:
         self.trained = trained
         self.config = config
         self.stream = stream
+        self.samples: list[Sample] = []
         self.seed = seed
 
     def step(self, index: int) -> tuple[Tensor, dict[str, float], int]:
         """One batch's loss, logged values and frame count."""
-        samples = next(self.stream)
+        self.samples = samples = next(self.stream)
         geometry, language, values = self.losses(samples, np.random.default_rng((self.seed, index)))
         return geometry + self.config.language * language, values, len(samples) * samples[0].rgb.shape[0]
 

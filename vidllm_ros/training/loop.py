@@ -7,15 +7,17 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from vidllm_ros.training.optimizer import MuonAdamW, WeightAverage, warmup_cosine
+from vidllm_ros.training.sample import Sample
 
 CHECKPOINT_SECONDS = 300.0
 
@@ -115,11 +117,16 @@ class TrainingLoop:
         torch.save(state, partial)
         os.replace(partial, self.folder / "state.pt")
 
-    def run(self, step: Callable[[int], tuple[Tensor, dict[str, float], int]]) -> None:
+    def run(
+        self,
+        step: Callable[[int], tuple[Tensor, dict[str, float], int]],
+        shown: Callable[[], Sequence[Sample]] = tuple,
+    ) -> None:
         """Train until the budget is spent.
 
         Args:
             step: takes the step index and returns the loss, values to log, and the number of frames it consumed.
+            shown: the samples of the last step; should training diverge, they are saved as ``diverged_*.npz``.
 
         Raises:
             DivergenceError: the loss or its gradient is not finite; the weights are still those of the last good step.
@@ -132,14 +139,12 @@ class TrainingLoop:
             started = time.monotonic()
             loss, values, frames = step(self.step_index)
             if not torch.isfinite(loss):
-                raise DivergenceError(f"step {self.step_index}: the loss is {loss.item()}; parts: {json.dumps(values)}")
+                raise self._diverged(f"the loss is {loss.item()}", values, shown())
             loss.backward()
             self._share_gradients()
             values["norm"] = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
             if not math.isfinite(values["norm"]):
-                raise DivergenceError(
-                    f"step {self.step_index}: the gradient is not finite; parts: {json.dumps(values)}"
-                )
+                raise self._diverged("the gradient is not finite", values, shown())
             self.optimizer.step(warmup_cosine(self.progress, self.config.lr))
             self.average.update(self.model)
             self.step_index += 1
@@ -159,6 +164,23 @@ class TrainingLoop:
                 last_save = now
         if is_main_process():
             self.save()
+
+    def _diverged(self, what: str, values: dict[str, float], samples: Sequence[Sample]) -> DivergenceError:
+        """The error to raise, after what caused it was saved."""
+        saved = []
+        for number, sample in enumerate(samples):
+            path = self.folder / f"diverged_{self.step_index}_{process_index()}_{number}.npz"
+            np.savez_compressed(
+                path,
+                name=sample.name,
+                rgb=sample.rgb,
+                depth=sample.depth,
+                T_world_camera=sample.T_world_camera,
+                intrinsics=sample.intrinsics,
+            )
+            saved.append(f"{sample.name} in {path}")
+        where = f"; its samples: {', '.join(saved)}" if saved else ""
+        return DivergenceError(f"step {self.step_index}: {what}; parts: {json.dumps(values)}{where}")
 
     def _share_gradients(self) -> None:
         """Average gradients over the processes, all in one message."""

@@ -64,6 +64,7 @@ class ReasoningPhase:
         fresh = BatchPlan(plan.rendered // world_size(), plan.frames, plan.stride, 0, plan.tasks)
         # Far from the first phase's rooms, and different after every resume.
         first = (1 + process_index()) * 10**8 + loop.step_index
+        self.samples: list[Sample] = []
         self.stream: Iterator[list[Sample]] = batches(fresh, model.config.image_size, first, workers)
 
     def _prepare(self, samples: list[Sample]) -> list[ReconstructedScene]:
@@ -73,7 +74,7 @@ class ReasoningPhase:
 
     def step(self, index: int) -> tuple[Tensor, dict[str, float], int]:
         """One batch's loss, logged values and frame count."""
-        samples = next(self.stream)
+        self.samples = samples = next(self.stream)
         self.kept += self._prepare(samples)
         del self.kept[: max(0, len(self.kept) - self.config.capacity)]
         count = min(self.windows, len(self.kept))

@@ -58,7 +58,7 @@ def train_stage_1(
     loop = TrainingLoop(trained, config, out)
     loop.resume()
     stream = mixed_batches(data, model.config, windows, first_room=loop.step_index * windows, workers=workers)
-    loop.run(DistillationPhase(trained, teachers, stream, model.config.patch_size).step)
+    _run(loop, DistillationPhase(trained, teachers, stream, model.config.patch_size))
     _save(model, trained, loop, out)
 
 
@@ -76,8 +76,12 @@ def train_stage_2(
     loop = TrainingLoop(trained, config, out)
     loop.resume()
     stream = mixed_batches(data, model.config, windows, first_room=loop.step_index * windows, workers=workers)
-    loop.run(JointPhase(model, trained, phase or JointPhaseConfig(), stream).step)
+    _run(loop, JointPhase(model, trained, phase or JointPhaseConfig(), stream))
     _save(model, trained, loop, out)
+
+
+def _run(loop: TrainingLoop, phase: DistillationPhase | JointPhase | GeometryPhase | ReasoningPhase) -> None:
+    loop.run(phase.step, lambda: phase.samples)
 
 
 def _save(model: VidLLM, trained: nn.Module, loop: TrainingLoop, out: Path) -> None:
@@ -92,7 +96,7 @@ def train_geometry(out: Path, config: LoopConfig, phase: GeometryPhaseConfig | N
     model = GeometryModel(ReconstructionModel(nano()))
     loop = TrainingLoop(model, config, out)
     loop.resume()
-    loop.run(GeometryPhase(model, phase or GeometryPhaseConfig(), loop).step)
+    _run(loop, GeometryPhase(model, phase or GeometryPhaseConfig(), loop))
 
 
 def load_geometry(model: VidLLM, folder: Path) -> None:
@@ -113,5 +117,5 @@ def train_reasoning(out: Path, geometry: Path, config: LoopConfig, phase: Reason
     trained = ReasoningModel(model)
     loop = TrainingLoop(trained, config, out)
     loop.resume()
-    loop.run(ReasoningPhase(model, trained, phase or ReasoningPhaseConfig(), loop).step)
+    _run(loop, ReasoningPhase(model, trained, phase or ReasoningPhaseConfig(), loop))
     _save(model, trained, loop, out)
