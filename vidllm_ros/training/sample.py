@@ -19,16 +19,18 @@ class TextTask:
 
     Attributes:
         kind: count, existence, colour, size, distance, relation, location, describe_object, describe_room, coordinates
-            or locate.
+            or locate; for free questions of published data sets question or situated_question.
         question: plain English.
         answer: the reference answer.
         box_ids: indices into ``Sample.boxes`` of the objects the answer is about (the targets of ``locate``).
+        other_answers: further answers that people gave and that are as right.
     """
 
     kind: str
     question: str
     answer: str
     box_ids: tuple[int, ...] = ()
+    other_answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
