@@ -31,6 +31,8 @@ setup(
     ],
     extras_require={
         "eval": EVAL,
+        # METEOR and the PTB tokenizer, which Java runs
+        "captions": ["pycocoevalcap>=1.2,<2"],
         "train": EVAL,
         "viz": VIZ,
         "test": [*EVAL, *VIZ, "hypothesis>=6.100", "pytest>=8", "pytest-timeout>=2.3"],

@@ -93,10 +93,31 @@ def test_boxes_that_cannot_be_compared_say_so():
 def test_scanrefer_accuracy_counts_missing_predictions_as_wrong():
     truth = np.tile([0.0, 0, 0, 1, 1, 1], (4, 1))
     predicted = truth.copy()
-    predicted[1, 5] = 2.0  # IoU exactly 0.5
+    predicted[1, 5] = 1.9
     predicted[2, 0] = 0.5  # IoU 1/3
     predicted[3] = np.nan
     assert grounding.scanrefer_accuracy(predicted, truth) == {"Acc@0.25": 0.75, "Acc@0.5": 0.5}
+    split = grounding.scanrefer_accuracy(predicted, truth, unique=[True, False, True, False])
+    assert (split["Acc@0.25 unique"], split["Acc@0.5 unique"]) == (1.0, 0.5)
+    assert (split["Acc@0.25 multiple"], split["Acc@0.5 multiple"]) == (0.5, 0.5)
+    assert np.isnan(grounding.scanrefer_accuracy(predicted, truth, unique=[True] * 4)["Acc@0.5 multiple"])
+    with pytest.raises(EvaluationError, match="names 1 items where there are 4"):
+        grounding.scanrefer_accuracy(predicted, truth, unique=[True])
+
+
+def test_scanrefer_misses_an_iou_of_exactly_one_half_as_its_evaluator_does():
+    truth = np.tile([0.0, 0, 0, 1, 1, 1], (2, 1))
+    predicted = truth * [[1, 1, 1, 1, 1, 2], [1, 1, 1, 1, 1, 4]]  # IoU 0.5 and 0.25
+    assert grounding.scanrefer_accuracy(predicted, truth) == {"Acc@0.25": 0.5, "Acc@0.5": 0.0}
+    assert grounding.scanrefer_accuracy(predicted, truth, epsilon=0.0) == {"Acc@0.25": 1.0, "Acc@0.5": 0.5}
+
+
+def test_flat_and_far_boxes_share_nothing():
+    flat, far = np.array([[0.0, 0, 0, 1, 1, 0]]), np.array([[1e6, 0, 0, 1, 1, 1]])
+    solid = np.array([[0.0, 0, 0, 1, 1, 1]])
+    for a, b in ((flat, flat), (flat, solid), (far, solid)):
+        assert grounding.box_iou(a, b)[0, 0] == 0.0 and grounding.box_iou(a, b, 1e-8, np.float32)[0, 0] == 0.0
+    assert grounding.box_iou(far, far)[0, 0] == 1.0
 
 
 def test_average_precision_by_hand():

@@ -1,76 +1,36 @@
-"""Boxes: intersection over union, accuracy of referred objects (ScanRefer), average precision of detections.
-
-An IoU here is the true quotient in float64. Several reference evaluators add an epsilon to the union, so that a pair of
-exactly 0.25 or 0.5 fails their ``>=``; pass their ``epsilon`` to reproduce that.
-"""
+"""Boxes against the truth: referred objects (ScanRefer, Multi3DRefer, ReferIt3D) and detections (mAP)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.overlap import box_iou, check_boxes, oriented_box_iou, to_array
 from vidllm_ros.model.outputs import Box3D
 
-_LEVEL = 1e-6  # how far a box axis may lean from z and still count as z-aligned
+__all__ = [
+    "accuracy",
+    "average_precision",
+    "box_iou",
+    "mean_average_precision",
+    "merged",
+    "multi3drefer_f1",
+    "multi3drefer_scores",
+    "oriented_box_iou",
+    "referit3d_accuracy",
+    "scanrefer_accuracy",
+    "shares",
+    "to_array",
+]
 
-
-def box_iou(a: np.ndarray, b: np.ndarray, epsilon: float = 0.0) -> np.ndarray:
-    """Intersection over union of axis-aligned boxes.
-
-    Args:
-        a: [N, 6] centre and full size, metres.
-        b: [M, 6].
-        epsilon: added to the union (1e-8 in ScanRefer's evaluator).
-
-    Returns:
-        float64 [N, M]; 0 where both boxes have no volume.
-    """
-    a, b = _boxes(a, 6), _boxes(b, 6)
-    low = np.maximum((a[:, :3] - a[:, 3:] / 2)[:, None], (b[:, :3] - b[:, 3:] / 2)[None])
-    high = np.minimum((a[:, :3] + a[:, 3:] / 2)[:, None], (b[:, :3] + b[:, 3:] / 2)[None])
-    common = np.prod(np.clip(high - low, 0.0, None), axis=2)
-    return _quotient(common, a, b, epsilon)
-
-
-def oriented_box_iou(a: np.ndarray, b: np.ndarray, epsilon: float = 0.0) -> np.ndarray:
-    """Exact intersection over union of boxes that are turned about z, by clipping their footprints.
-
-    Args:
-        a: [N, 7] centre, full size (metres) and yaw (radians, x towards y).
-        b: [M, 7].
-        epsilon: added to the union.
-
-    Returns:
-        float64 [N, M].
-    """
-    a, b = _boxes(a, 7), _boxes(b, 7)
-    low = np.maximum((a[:, 2] - a[:, 5] / 2)[:, None], (b[:, 2] - b[:, 5] / 2)[None])
-    high = np.minimum((a[:, 2] + a[:, 5] / 2)[:, None], (b[:, 2] + b[:, 5] / 2)[None])
-    height = np.clip(high - low, 0.0, None)
-    reach = np.hypot(a[:, 3], a[:, 4])[:, None] / 2 + np.hypot(b[:, 3], b[:, 4])[None] / 2
-    near = np.linalg.norm(a[:, None, :2] - b[None, :, :2], axis=2) <= reach
-    common = np.zeros_like(height)
-    for i, j in zip(*np.nonzero(near & (height > 0)), strict=True):
-        common[i, j] = _common_area(a[i], b[j]) * height[i, j]
-    return _quotient(common, a, b, epsilon)
-
-
-def to_array(boxes: Sequence[Box3D]) -> np.ndarray:
-    """Boxes as [N, 7]: centre, full size, yaw.
-
-    Raises:
-        EvaluationError: a box whose z axis leans.
-    """
-    rows = []
-    for box in boxes:
-        rotation = np.asarray(box.rotation, dtype=np.float64)
-        if abs(rotation[2, 2] - 1.0) > _LEVEL:
-            lean = np.degrees(np.arccos(np.clip(rotation[2, 2], -1, 1)))
-            raise EvaluationError(f"box {box.label!r} leans {lean:.2f} degrees from z: only z-aligned boxes compare.")
-        rows.append([*box.center, *box.size, np.arctan2(rotation[1, 0], rotation[0, 0])])
-    return np.array(rows, dtype=np.float64).reshape(-1, 7)
+SCANREFER_EPSILON = 1e-8  # what ScanRefer, Video-3D-LLM and Chat-Scene add to the union
+# Words that make a ReferIt3D utterance depend on where one stands.
+VIEW_WORDS = frozenset(
+    ("front", "behind", "back", "right", "left", "facing", "leftmost", "rightmost", "looking", "across")
+)
 
 
 def accuracy(iou: np.ndarray, threshold: float) -> float:
@@ -81,24 +41,154 @@ def accuracy(iou: np.ndarray, threshold: float) -> float:
     return float(np.mean(iou >= threshold))
 
 
+def shares(hits: Sequence[float] | np.ndarray, groups: Mapping[str, Sequence[bool] | np.ndarray]) -> dict[str, float]:
+    """Mean of ``hits`` [N] within each group of items, NaN for an empty group.
+
+    Args:
+        hits: 0 to 1 for each item.
+        groups: by name, for each of the N items whether it belongs to the group.
+    """
+    hits = np.asarray(hits, dtype=np.float64)
+    result = {}
+    for name, members in groups.items():
+        chosen = np.asarray(members, dtype=bool)
+        if chosen.shape != hits.shape:
+            raise EvaluationError(f"group {name!r} names {chosen.size} items where there are {hits.size}.")
+        result[name] = float(hits[chosen].mean()) if chosen.any() else float("nan")
+    return result
+
+
 def scanrefer_accuracy(
-    predicted: np.ndarray, truth: np.ndarray, thresholds: tuple[float, ...] = (0.25, 0.5)
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    thresholds: tuple[float, ...] = (0.25, 0.5),
+    unique: Sequence[bool] | None = None,
+    epsilon: float = SCANREFER_EPSILON,
 ) -> dict[str, float]:
-    """Acc@k of one predicted box per description, as ScanRefer scores it.
+    """Acc@k of one predicted box per description, as ScanRefer scores it (Chen et al., ECCV 2020).
 
     Args:
         predicted: [N, 6] axis-aligned, centre and full size; a row of NaN stands for no prediction.
         truth: [N, 6].
         thresholds: of the IoU, inclusive.
+        unique: for each description whether its object is the only one of its class in the scene (see
+            ``scannet.unique_objects``); adds "Acc@k unique" and "Acc@k multiple".
+        epsilon: added to the union, so that with the default, which the published evaluators use, a pair of exactly 0.5
+            misses Acc@0.5. 0 for the true quotient.
     """
-    predicted, truth = np.asarray(predicted, np.float64), _boxes(truth, 6)
+    predicted, truth = np.asarray(predicted, np.float64), check_boxes(truth, 6)
     if predicted.shape != truth.shape:
         raise EvaluationError(f"{predicted.shape} predicted and {truth.shape} true boxes: one of each per description.")
     missing = np.isnan(predicted).any(axis=1)
     pairs = zip(np.where(missing[:, None], 0.0, predicted), truth, strict=True)
-    iou = np.array([box_iou(p[None], t[None])[0, 0] for p, t in pairs])
+    iou = np.array([box_iou(p[None], t[None], epsilon)[0, 0] for p, t in pairs])
     iou[missing] = 0.0
-    return {f"Acc@{threshold:g}": accuracy(iou, threshold) for threshold in thresholds}
+    result = {f"Acc@{threshold:g}": accuracy(iou, threshold) for threshold in thresholds}
+    if unique is not None:
+        groups = {"unique": np.asarray(unique, dtype=bool), "multiple": ~np.asarray(unique, dtype=bool)}
+        for threshold in thresholds:
+            found = shares(iou >= threshold, groups)
+            result.update({f"Acc@{threshold:g} {name}": value for name, value in found.items()})
+    return result
+
+
+def multi3drefer_f1(
+    predicted: Sequence[np.ndarray],
+    truth: Sequence[np.ndarray],
+    threshold: float = 0.5,
+    epsilon: float = float(np.finfo(np.float32).eps),
+    dtype: type = np.float32,
+) -> float:
+    """Mean F1@k over descriptions of any number of objects, see ``multi3drefer_scores``; 0 to 1."""
+    return float(np.mean(multi3drefer_scores(predicted, truth, threshold, epsilon, dtype)))
+
+
+def multi3drefer_scores(
+    predicted: Sequence[np.ndarray],
+    truth: Sequence[np.ndarray],
+    threshold: float = 0.5,
+    epsilon: float = float(np.finfo(np.float32).eps),
+    dtype: type = np.float32,
+) -> np.ndarray:
+    """F1@k of each description, as Multi3DRefer scores it (Zhang et al., ICCV 2023).
+
+    Boxes are paired so that the sum of their IoUs is largest, which may give fewer pairs above the threshold than
+    another pairing would. A description of nothing scores 1 when nothing was predicted, else 0; a box that is predicted
+    twice counts twice.
+
+    Args:
+        predicted: for each of Q descriptions [K, 6], centre and full size; K may be 0.
+        truth: for each of Q descriptions [G, 6]; G may be 0.
+        threshold: of the IoU, inclusive.
+        epsilon: added to the union; with ``dtype`` the arithmetic of M3DRef-CLIP's evaluator. Video-3D-LLM computes
+            with 1e-8 in float64 and rounds to float32.
+        dtype: see ``epsilon``.
+
+    Returns:
+        float64 [Q]. ``shares`` gives the means by type of description.
+
+    Raises:
+        EvaluationError: no description, or lists of unequal length.
+    """
+    if len(predicted) != len(truth) or not len(truth):
+        raise EvaluationError(
+            f"{len(predicted)} lists of predicted and {len(truth)} of true boxes: one of each."
+        )
+    scores = np.zeros(len(truth))
+    for k, (found, wanted) in enumerate(zip(predicted, truth, strict=True)):
+        iou = box_iou(found, wanted, epsilon, dtype).astype(np.float32)
+        if 0 in iou.shape:
+            scores[k] = iou.shape == (0, 0)
+            continue
+        rows, columns = linear_sum_assignment(-iou)
+        scores[k] = 2 * np.count_nonzero(iou[rows, columns] >= threshold) / sum(iou.shape)
+    return scores
+
+
+def referit3d_accuracy(
+    predicted: Sequence[int],
+    targets: Sequence[int],
+    stimuli: Sequence[str] | None = None,
+    tokens: Sequence[Sequence[str]] | None = None,
+) -> dict[str, float]:
+    """Share of utterances whose object was chosen among the given ones (Nr3D, Sr3D; Achlioptas et al., ECCV 2020).
+
+    Args:
+        predicted: chosen object id for each of N utterances; -1 for none.
+        targets: true object ids.
+        stimuli: ``stimulus_id`` of each utterance; adds "easy" and "hard" (see ``same_class_objects``).
+        tokens: tokens of each utterance as a list; adds "view-dependent" and "view-independent".
+
+    Returns:
+        "overall" and the subsets, 0 to 1, NaN for an empty one.
+
+    Raises:
+        EvaluationError: lists of unequal length, none at all, or a stimulus that cannot be read.
+    """
+    counts = [len(given) for given in (predicted, targets, stimuli, tokens) if given is not None]
+    if len(set(counts)) != 1 or not counts[0]:
+        raise EvaluationError(f"lists of {', '.join(map(str, counts))} entries: all need the same length, at least 1.")
+    groups: dict[str, Sequence[bool]] = {"overall": [True] * counts[0]}
+    if stimuli is not None:
+        groups["easy"] = [same_class_objects(stimulus) <= 2 for stimulus in stimuli]
+        groups["hard"] = [not easy for easy in groups["easy"]]
+    if tokens is not None:
+        if any(isinstance(words, str) for words in tokens):
+            raise EvaluationError("tokens must be lists of words; read the column with ast.literal_eval.")
+        groups["view-dependent"] = [bool(VIEW_WORDS & set(words)) for words in tokens]
+        groups["view-independent"] = [not dependent for dependent in groups["view-dependent"]]
+    return shares(np.asarray(predicted) == np.asarray(targets), groups)
+
+
+def same_class_objects(stimulus: str) -> int:
+    """How many objects of the target's class its context holds, from ``scene-class-n-target-distractor-...``.
+
+    Two or fewer is easy, more is hard.
+    """
+    fields = str(stimulus).split("-")
+    if len(fields) < 4 or not fields[2].isdecimal():
+        raise EvaluationError(f"stimulus {stimulus!r} is not of the form scene-class-n-target-distractor-....")
+    return int(fields[2])
 
 
 def average_precision(
@@ -171,49 +261,3 @@ def merged(boxes: Sequence[Box3D], threshold: float = 0.25) -> list[Box3D]:
 def _holds(box: Box3D, point: np.ndarray) -> bool:
     offset = np.asarray(box.rotation).T @ (np.asarray(point) - np.asarray(box.center))
     return bool((np.abs(offset) <= np.asarray(box.size) / 2).all())
-
-
-def _common_area(a: np.ndarray, b: np.ndarray) -> float:
-    """Area two footprints share: Sutherland-Hodgman, the rectangle of ``a`` cut by the four sides of ``b``."""
-    cos, sin = np.cos(a[6] - b[6]), np.sin(a[6] - b[6])
-    dx, dy = a[0] - b[0], a[1] - b[1]
-    x0, y0 = dx * np.cos(b[6]) + dy * np.sin(b[6]), dy * np.cos(b[6]) - dx * np.sin(b[6])
-    half_x, half_y = a[3] / 2, a[4] / 2
-    corners = ((-half_x, -half_y), (half_x, -half_y), (half_x, half_y), (-half_x, half_y))
-    polygon = [(float(x0 + cos * x - sin * y), float(y0 + sin * x + cos * y)) for x, y in corners]
-    for axis, limit in ((0, b[3] / 2), (1, b[4] / 2)):
-        for sign in (1.0, -1.0):
-            polygon = _cut(polygon, axis, sign, float(limit))
-    twice = sum(p[0] * q[1] - q[0] * p[1] for p, q in zip(polygon, polygon[1:] + polygon[:1], strict=True))
-    return max(twice / 2, 0.0)
-
-
-def _cut(polygon: list[tuple[float, float]], axis: int, sign: float, limit: float) -> list[tuple[float, float]]:
-    """The part of a polygon where ``sign * coordinate <= limit``."""
-    kept = []
-    for p, q in zip(polygon, polygon[1:] + polygon[:1], strict=True):
-        over_p, over_q = sign * p[axis] - limit, sign * q[axis] - limit
-        if over_p <= 0:
-            kept.append(p)
-        if (over_p < 0 < over_q) or (over_q < 0 < over_p):
-            t = over_p / (over_p - over_q)
-            crossing = [p[0] + t * (q[0] - p[0]), p[1] + t * (q[1] - p[1])]
-            crossing[axis] = sign * limit
-            kept.append((crossing[0], crossing[1]))
-    return kept
-
-
-def _quotient(common: np.ndarray, a: np.ndarray, b: np.ndarray, epsilon: float) -> np.ndarray:
-    union = a[:, 3:6].prod(axis=1)[:, None] + b[:, 3:6].prod(axis=1)[None] - common + epsilon
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-
-
-def _boxes(boxes: np.ndarray, width: int) -> np.ndarray:
-    boxes = np.asarray(boxes, dtype=np.float64)
-    if boxes.size == 0:
-        return boxes.reshape(0, width)
-    if boxes.ndim != 2 or boxes.shape[1] != width:
-        raise EvaluationError(f"boxes must be [N, {width}], got {boxes.shape}.")
-    if not np.isfinite(boxes).all() or (boxes[:, 3:6] < 0).any():
-        raise EvaluationError("boxes must be finite with sizes of at least 0.")
-    return boxes
