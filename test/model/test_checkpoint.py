@@ -10,7 +10,7 @@ from miniature import config, vidllm, window
 from safetensors.torch import load_file, save_file
 
 from vidllm_ros.model import CheckpointError, VidLLM
-from vidllm_ros.model.checkpoint import shared_names
+from vidllm_ros.model.checkpoint import shared_names, weightless
 
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 
@@ -265,3 +265,15 @@ def test_a_lost_vocabulary_is_no_silent_empty_tokenizer(folder):
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "Qwen2Tokenizer"}))
     assert "has no usable tokenizer: its vocabulary cannot write plain words" in load_error(folder)
+
+
+def test_a_loaded_network_has_all_its_values_and_later_modules_have_theirs(folder):
+    with pytest.raises(RuntimeError, match="interrupted"), weightless():
+        assert torch.nn.Linear(2, 2).weight.is_meta
+        raise RuntimeError("interrupted")
+    model = VidLLM.from_pretrained(folder)
+    assert not [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
+    assert not torch.nn.Linear(2, 2).weight.is_meta
+    assert [n for n, p in model.named_parameters() if not p.requires_grad] == [
+        "reconstruction.encoder.dinov2.embeddings.mask_token"
+    ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -94,7 +96,8 @@ def load(folder: str | Path, device: str = "cpu", dtype: str = "auto") -> VidLLM
         except Exception as error:
             raise CheckpointError(f"checkpoint '{folder}' has no usable tokenizer: {error}") from error
     try:
-        model = VidLLM(config, tokenizer)
+        with weightless():
+            model = VidLLM(config, tokenizer)
     except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} describes no network that can be built: {error}") from error
     _fill(model, folder)
@@ -106,6 +109,26 @@ def load(folder: str | Path, device: str = "cpu", dtype: str = "auto") -> VidLLM
     except (RuntimeError, AssertionError) as error:
         raise CheckpointError(f"the network cannot be put on device '{device}': {error}") from error
     return model.eval()
+
+
+@contextmanager
+def weightless() -> Iterator[None]:
+    """Parameters that modules register inside have a shape but no values yet (meta device); buffers are as usual.
+
+    Billions of numbers need not be drawn at random, and held, only to be replaced by those of a file.
+    """
+    register = nn.Module.register_parameter
+
+    def without_values(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = without_values  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def _read_config(folder: Path) -> VidLLMConfig:
