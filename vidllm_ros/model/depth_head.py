@@ -36,7 +36,8 @@ class DepthHead(nn.Module):
         return depth.exp(), 1 + confidence.exp()
 
     def _decode(self, layers: list[Tensor], grid: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
-        x = self.conv1(self.decoder(layers, grid))
+        # To float32 chunk by chunk: all frames at once would double what the window holds.
+        x = self.conv1(self.decoder([layer.to(self.conv1.weight.dtype) for layer in layers], grid))
         x = F.interpolate(x, size=image_size, mode="bilinear", align_corners=True)
         x = add_uv(x, image_size[1] / image_size[0])
         return self.conv3(F.relu(self.conv2(x)))

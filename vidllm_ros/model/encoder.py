@@ -57,7 +57,11 @@ class Encoder(nn.Module):
             raise ValueError(f"image sides {height} x {width} are not multiples of the patch size {patch}")
         skipped = 1 + self.config.registers
         pixels = ((images - self.mean) / self.std).to(self.dinov2.dtype)
-        states = self.dinov2(pixels, output_hidden_states=True).hidden_states
-        # Index 0 of the hidden states is the embedding, so layer i stands at i + 1.
-        kept = [self.dinov2.layernorm(states[layer + 1])[:, skipped:] for layer in self.config.feature_layers]
+        states = self.dinov2.embeddings(pixels)
+        kept = []
+        # Layer by layer: the states of all layers together would dominate the memory.
+        for index, layer in enumerate(self.dinov2.encoder.layer):
+            states = layer(states)
+            if index in self.config.feature_layers:
+                kept.append(self.dinov2.layernorm(states)[:, skipped:])
         return torch.stack(kept, dim=1)

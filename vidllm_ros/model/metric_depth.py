@@ -82,7 +82,7 @@ class MetricDepthModel(nn.Module):
     def bins(self, features: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Bin probabilities and refined centres (metres) of frames [F, L, N, C], each [F, bins, h, w]."""
         # With fewer kept layers than pyramid levels the last one serves the remaining levels.
-        layers = list(features.unbind(1))
+        layers = list(features.to(self.hidden.weight.dtype).unbind(1))
         layers += [layers[-1]] * (4 - len(layers))
         x = F.relu(self.decoder(layers[-4:], grid))
         centres = self.centres[:, None, None] + self.residual(x).tanh() * self.half_widths[:, None, None]

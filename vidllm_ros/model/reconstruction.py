@@ -24,7 +24,7 @@ class RelatedFrames(NamedTuple):
 
     Attributes:
         encodings: pose encodings [B, S, 9], one per refinement iteration.
-        patches: patch tokens [B, S, N, 2C] of the layers that the heads read.
+        patches: patch tokens [B, S, N, 2C] of the layers that the heads read, in the backbone's precision.
     """
 
     encodings: tuple[Tensor, ...]
@@ -89,8 +89,7 @@ class ReconstructionModel(nn.Module):
         layers = self.backbone(geometry, (image_size[0] // patch, image_size[1] // patch))
         # The heads work in float32: exp of the depth overflows in half precision (VGGT does the same).
         with torch.autocast(features.device.type, enabled=False):
-            layers = [layer.float() for layer in layers]
-            encodings = self.camera_head(layers[-1][:, :, 0])
+            encodings = self.camera_head(layers[-1][:, :, 0].float())
         return RelatedFrames(encodings, [layer[:, :, self.backbone.special_tokens :] for layer in layers]), semantic
 
     def predict(
@@ -103,8 +102,9 @@ class ReconstructionModel(nn.Module):
             relative, confidence = self.depth_head(frames.patches, grid, image_size)
             metric = relative
             if self.metric_depth is not None:
-                metric = self.metric_depth(features.float(), grid, image_size)
-            return self._align(frames.encodings, relative, confidence, metric, semantic, frames.patches[-1], image_size)
+                metric = self.metric_depth(features, grid, image_size)
+            patches = frames.patches[-1].float()
+            return self._align(frames.encodings, relative, confidence, metric, semantic, patches, image_size)
 
     def _align(
         self,
