@@ -302,9 +302,14 @@ def test_boxes_are_needed_to_locate_but_not_to_answer(tmp_path):
 def test_scans_that_are_not_there(tmp_path, scans, caplog):
     path = write_json(tmp_path / "ScanQA_v1.0_val.json", [scanqa_entry(), scanqa_entry(scene_id=ELSEWHERE)])
     assert len(tasks("scanqa", path, scans)) == 1
-    assert f"{path}: 1 of 2 scans are not in {scans} and are left out; the first: {ELSEWHERE}" in caplog.text
+    assert (
+        f"1 of the 2 scans that {path} is about are not in {scans} and are left out; the first: {ELSEWHERE}"
+        in caplog.text
+    )
     path = write_json(tmp_path / "ScanQA_v1.0_val.json", [scanqa_entry(scene_id=ELSEWHERE)])
-    with pytest.raises(DataError, match=rf"none of the 1 scans in .* is in {re.escape(str(scans))} \(for example"):
+    with pytest.raises(
+        DataError, match=rf"none of the 1 scans that .* is in {re.escape(str(scans))}; the first: {ELSEWHERE}"
+    ):
         tasks("scanqa", path, scans)
     with pytest.raises(DataError, match=r"write scanqa:ScanQA_v1.0_train.json,scans=FOLDER"):
         open_data(f"scanqa:{path}", window_config())
@@ -316,5 +321,5 @@ def test_a_list_of_scans_is_the_split(tmp_path, scans):
     listing.write_text(f"{SCENE}\nscene0001_00\n")
     assert len(tasks("nr3d", path, scans, f",list={listing}")) == 1
     listing.write_text(f"{ELSEWHERE}\n")
-    with pytest.raises(DataError, match=r"that .*scannetv2_train.txt lists is in"):
+    with pytest.raises(DataError, match=r"and .*scannetv2_train.txt lists is in"):
         tasks("nr3d", path, scans, f",list={listing}")

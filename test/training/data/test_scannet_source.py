@@ -261,6 +261,18 @@ def test_scenes_of_a_folder_and_of_a_list(tmp_path, caplog):
         find_scenes(tmp_path / "nowhere")
 
 
+def test_listed_scans_that_are_not_there(tmp_path, caplog):
+    (tmp_path / SCENE).mkdir()
+    listing = tmp_path / "scannetv2_val.txt"
+    listing.write_text(f"{SCENE}\nscene0707_00\nscene0708_00\n")
+    assert open_data(f"scannet:{tmp_path},list={listing}", window_config()).scenes == (SCENE,)
+    assert f"2 of the 3 scans that {listing} lists are not in {tmp_path}" in caplog.text
+    assert "the first: scene0707_00" in caplog.text
+    listing.write_text("scene0707_00\n")
+    with pytest.raises(DataError, match="none of the 1 scans that .* lists is in"):
+        open_data(f"scannet:{tmp_path},list={listing}", window_config())
+
+
 def test_a_source_goes_to_worker_processes(tmp_path, sample):
     write_scan(tmp_path)
     source = pickle.loads(pickle.dumps(open_data(f"scannet:{tmp_path}", window_config())))

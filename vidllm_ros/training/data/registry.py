@@ -123,42 +123,43 @@ def _rooms(spec: DataSpec, config: VidLLMConfig) -> Iterable[Sample]:
 
 
 def _scannet(spec: DataSpec, config: VidLLMConfig) -> Iterable[Sample]:
-    scenes = find_scenes(spec.path, spec.path_option("list"))
+    scenes, listing = find_scenes(spec.path), spec.path_option("list")
+    if listing is not None:
+        scenes = _present(spec, find_scenes(spec.path, listing), spec.path, f"that {listing} lists")
     return SceneSource(spec.text, scenes, Scans(spec.path, config, _frames(spec)).load)
 
 
 def _annotated(read: Callable[[DataSpec], list[Annotation]]) -> Callable[[DataSpec, VidLLMConfig], Iterable[Sample]]:
     def opened(spec: DataSpec, config: VidLLMConfig) -> Iterable[Sample]:
-        folder = spec.path_option("scans")
+        folder, listing = spec.path_option("scans"), spec.path_option("list")
         if folder is None:
             raise DataError(
                 f"data '{spec.text}': the scans that it is about are missing; write {SOURCES[spec.source].usage}"
             )
         annotations = by_scene(read(spec))
-        present = set(find_scenes(folder))
-        listing = spec.path_option("list")
-        wanted = set(find_scenes(folder, listing)) if listing else set(annotations)
-        scenes = tuple(scene for scene in annotations if scene in wanted & present)
-        absent = [scene for scene in annotations if scene in wanted - present]
-        if not scenes:
-            raise DataError(
-                f"data '{spec.text}': none of the {len(annotations)} scans in {spec.path}"
-                f"{f' that {listing} lists' if listing else ''} is in {folder} (for example "
-                f"{next(iter(annotations))})."
-            )
-        if absent:
-            log.warning(
-                "%s: %d of %d scans are not in %s and are left out; the first: %s",
-                spec.path,
-                len(absent),
-                len(absent) + len(scenes),
-                folder,
-                absent[0],
-            )
+        wanted, which = tuple(annotations), f"that {spec.path} is about"
+        if listing is not None:
+            listed = set(find_scenes(folder, listing))
+            wanted, which = tuple(scene for scene in wanted if scene in listed), f"{which} and {listing} lists"
+        scenes = _present(spec, wanted, folder, which)
         load = AnnotatedScans(spec.path, Scans(folder, config, _frames(spec)), annotations).load
         return SceneSource(spec.text, scenes, load)
 
     return opened
+
+
+def _present(spec: DataSpec, wanted: tuple[str, ...], folder: Path, which: str) -> tuple[str, ...]:
+    """Those of the wanted scans that are in the folder, with one warning about all others."""
+    present = set(find_scenes(folder))
+    absent = [scene for scene in wanted if scene not in present]
+    example = f"; the first: {absent[0]}" if absent else ""
+    if len(absent) == len(wanted):
+        raise DataError(f"data '{spec.text}': none of the {len(wanted)} scans {which} is in {folder}{example}.")
+    if absent:
+        log.warning(
+            "%d of the %d scans %s are not in %s and are left out%s", len(absent), len(wanted), which, folder, example
+        )
+    return tuple(scene for scene in wanted if scene in present)
 
 
 def _frames(spec: DataSpec) -> Path | None:
