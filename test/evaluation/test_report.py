@@ -194,3 +194,16 @@ def test_templates_are_complete():
     source = (report.TEMPLATES / "report.html").read_text(encoding="utf-8")
     assert not re.findall(r"https?://", source)
     assert Scores().to_json() == {"sources": {}, "notes": []}
+
+
+def test_errors_along_the_way_and_missed_limits_are_shown(tmp_path):
+    made, true = replay_maker.replay(), replay_maker.truth(cloud=lambda: replay_maker.replay().points)
+    missed = ["map.f_score>=0.9 is missed: it is 0.1"]
+    page = report.write_report(tmp_path / "report.html", made, score(made, true), true, missed=missed).read_text()
+    assert "Errors along the way" in page and "map F-score" in page and "map.f_score&gt;=0.9 is missed" in page
+    drawn = json.loads(re.search(r'id="over_time-data">(.*?)</script>', page).group(1))
+    assert [trace["name"] for trace in drawn["data"]] == ["position", "orientation"] and len(
+        drawn["data"][0]["x"]
+    ) == 12
+    without = report.write_report(tmp_path / "report.html", made, Scores()).read_text()
+    assert "Errors along the way" not in without

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from vidllm_ros.evaluation import images, scene3d
+from vidllm_ros.evaluation import images, plots, scene3d
 from vidllm_ros.evaluation.results import Replay
 from vidllm_ros.evaluation.scores import Scores, move
 from vidllm_ros.evaluation.truth import GroundTruth
@@ -24,7 +24,12 @@ _PICTURE_WIDTH = 320
 
 
 def write_report(
-    path: str | Path, replay: Replay, scores: Scores, truth: GroundTruth | None = None, lacking: str = ""
+    path: str | Path,
+    replay: Replay,
+    scores: Scores,
+    truth: GroundTruth | None = None,
+    lacking: str = "",
+    missed: Sequence[str] = (),
 ) -> Path:
     """Write ``report.html`` and, beside it, the map from above as ``map.png``.
 
@@ -34,6 +39,7 @@ def write_report(
         scores: its errors, empty where nothing is known.
         truth: drawn into the map where its poses are known.
         lacking: one sentence on what is missing, shown at the top.
+        missed: one sentence on each limit that was missed, shown there too.
 
     Returns:
         The path of the page.
@@ -49,6 +55,7 @@ def write_report(
         .render(
             replay=replay,
             lacking=lacking,
+            missed=missed,
             scores=scores,
             references=truth.answers if truth else {},
             note=NANO_NOTE if replay.settings.get("model") == "nano" else "",
@@ -61,6 +68,7 @@ def write_report(
             scene=scene3d.figure(replay, true_path, true_boxes) if library else None,
             timings=timings(replay.windows),
             bars=scene3d.timing_bars(replay.windows) if library else None,
+            plots=_plots(scores) if library else {},
             version=_version(),
         )
     )
@@ -106,6 +114,14 @@ def timings(windows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(values):
             rows.append({"name": name, "median": float(np.median(values)), "max": float(values.max())})
     return rows
+
+
+def _plots(scores: Scores) -> dict[str, Any]:
+    """Figures of the trajectory by the name of their place in the page."""
+    if scores.path is None:
+        return {}
+    figures = {"way": plots.way(scores.path), "over_time": plots.over_time(scores.path)}
+    return {**figures, "by_length": plots.by_length(scores.lengths)} if scores.lengths else figures
 
 
 def _tiles(replay: Replay, scores: Scores) -> list[tuple[str, str]]:

@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 
 from vidllm_ros.evaluation import depth, grounding, qa, trajectory
+from vidllm_ros.evaluation.along_path import LengthError, PathErrors, errors_by_length, path_errors
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.limits import flat
+from vidllm_ros.evaluation.reconstruction import CloudErrors, cloud_metrics
 from vidllm_ros.evaluation.results import Replay
+from vidllm_ros.evaluation.timing import Timing, timing
 from vidllm_ros.evaluation.trajectory import Similarity
 from vidllm_ros.evaluation.truth import GroundTruth
 from vidllm_ros.model.outputs import Box3D
@@ -70,6 +74,10 @@ class Scores:
         depth_frames: how many frames.
         boxes: one entry for each true box.
         answers: exact match of the questions whose answer is known.
+        map: the map against the true cloud, laid over it by ``world_from_map``; threshold 5 cm, voxels of 2 cm.
+        timing: latencies and losses.
+        path: errors pose by pose.
+        lengths: relative errors by length of the way.
         world_from_map: the turn about z and shift that lay the map over the true world.
         notes: sentences.
     """
@@ -81,40 +89,72 @@ class Scores:
     depth_frames: int = 0
     boxes: tuple[BoxScore, ...] = ()
     answers: qa.MatchScores | None = None
+    map: CloudErrors | None = None
+    timing: Timing | None = None
+    path: PathErrors | None = None
+    lengths: tuple[LengthError, ...] = ()
     world_from_map: Similarity | None = None
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain values; NaN becomes None."""
         rows: dict[str, Any] = {"sources": self.sources, "notes": list(self.notes)}
-        for name in ("trajectory", "depth", "depth_fitted", "answers"):
+        for name in ("trajectory", "depth", "depth_fitted", "answers", "map", "timing"):
             if (value := getattr(self, name)) is not None:
-                rows[name] = {k: _plain(v) for k, v in asdict(value).items()}
+                rows[name] = _plain(asdict(value))
         if self.depth is not None:
             rows["depth_frames"] = self.depth_frames
         if self.boxes:
-            rows["boxes"] = [{k: _plain(v) for k, v in asdict(b).items()} for b in self.boxes]
+            rows["boxes"] = [_plain(asdict(b)) for b in self.boxes]
             rows["boxes_found"] = {f"IoU>={t}": float(np.mean([b.iou >= t for b in self.boxes])) for t in (0.25, 0.5)}
+        if self.lengths:
+            rows["errors_by_length"] = [_plain(asdict(row)) for row in self.lengths]
         return rows
+
+    def figures(self) -> dict[str, float | None]:
+        """Every single number by dotted name, such as ``trajectory.ate_se3``; None where it is not known."""
+        return dict.fromkeys(figure_names()) | flat(self.to_json())
+
+
+def figure_names() -> list[str]:
+    """The names of ``Scores.figures`` that every evaluation has."""
+    nan = float("nan")
+    everything = Scores(
+        trajectory=TrajectoryScores(0, *[nan] * 7),
+        depth=depth.DepthErrors(*[nan] * 6, pixels=0),
+        depth_fitted=depth.DepthErrors(*[nan] * 6, pixels=0),
+        boxes=(BoxScore("", nan, nan, nan),),
+        answers=qa.MatchScores(nan, nan, {}),
+        map=CloudErrors(*[nan] * 5),
+        timing=Timing(),
+    )
+    return list(flat(everything.to_json()))
 
 
 def score(replay: Replay, truth: GroundTruth) -> Scores:
     """Compare everything that both sides have."""
     notes: list[str] = []
-    result = Scores(sources=dict(truth.sources))
+    result = Scores(sources=dict(truth.sources), timing=timing(replay))
     if len(truth.stamps_ns):
         i, j = trajectory.associate(replay.stamps_ns, truth.stamps_ns)
         if len(i):
             ours, true = replay.T_map_camera[i], truth.T_world_camera[j]
             result = replace(result, world_from_map=trajectory.align_level(ours, true))
             try:
-                result = replace(result, trajectory=_trajectory(ours, true))
+                result = replace(
+                    result,
+                    trajectory=_trajectory(ours, true),
+                    path=path_errors(replay.stamps_ns[i], ours, true),
+                    lengths=errors_by_length(ours, true),
+                )
             except EvaluationError as error:
                 notes.append(f"Trajectory not scored: {error}")
         else:
             notes.append("Trajectory not scored: no pose lies within 0.01 s of a true one.")
     if truth.depth:
         result = replace(result, **_depth(replay, truth, notes))
+    if truth.cloud is not None and len(replay.points):
+        result = replace(result, map=_map(replay, truth, result.world_from_map, notes))
     if truth.boxes:
         if result.world_from_map is None:
             notes.append("Boxes not scored: without true poses the map cannot be laid over the true world.")
@@ -195,6 +235,19 @@ def seen_by_network(true: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.nan_to_num(true[rows, columns])
 
 
+def _map(replay: Replay, truth: GroundTruth, world_from_map: Similarity | None, notes: list[str]) -> CloudErrors | None:
+    assert truth.cloud is not None
+    if world_from_map is None:
+        notes.append("Map not scored: without true poses the map cannot be laid over the true world.")
+        return None
+    cloud = truth.cloud()
+    points = replay.points[np.isfinite(replay.points).all(axis=1)]
+    if not len(cloud) or not len(points):
+        notes.append(f"Map not scored: it has {len(points)} finite points, the true cloud {len(cloud)}.")
+        return None
+    return cloud_metrics(world_from_map.points(points), cloud)
+
+
 def _boxes(found: list[Box3D], true: tuple[Box3D, ...]) -> tuple[BoxScore, ...]:
     iou = grounding.oriented_box_iou(grounding.to_array(true), grounding.to_array(found))
     result = []
@@ -217,4 +270,7 @@ def _distance(a: Box3D, b: Box3D) -> float:
 
 
 def _plain(value: Any) -> Any:
+    """The same with None for what is not finite, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -26,6 +26,15 @@ def summary(made: Replay, scores: Scores) -> str:
             f"{scores.depth.delta1:.3f} ({scores.depth_frames} frames); with fitted "
             f"medians AbsRel {scores.depth_fitted.abs_rel:.3f}"
         )
+    if scores.map:
+        m = scores.map
+        lines.append(
+            f"cloud    accuracy {m.accuracy:.3f} m, completeness {m.completeness:.3f} m, F at 5 cm {m.f_score:.3f} "
+            f"(precision {m.precision:.3f}, recall {m.recall:.3f})"
+        )
+    if scores.timing and scores.timing.windows.count:
+        w = scores.timing.windows
+        lines.append(f"latency  of a window {w.p50:.2f} s (90 %: {w.p90:.2f} s, 99 %: {w.p99:.2f} s)")
     lines += [f"box      {b.label}: IoU {b.iou:.2f}, best of any label {b.iou_any:.2f}" for b in scores.boxes[:8]]
     if scores.answers:
         lines.append(f"answers  {scores.answers.exact:.0%} of {len(scores.answers.matched)} known ones match exactly")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.evaluation import messages
 from vidllm_ros.evaluation.bags import RAW_IMAGE, Bag, stamp_ns
-from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.errors import BagError, EvaluationError
 from vidllm_ros.evaluation.folders import FrameFolder
+from vidllm_ros.evaluation.odometry import camera_path
 from vidllm_ros.evaluation.trajectory_files import read_tum
 from vidllm_ros.evaluation.transforms import TransformTree
+from vidllm_ros.evaluation.true_cloud import from_depth, read_cloud
 from vidllm_ros.model.outputs import Box3D
 
 BESIDE = "ground_truth"  # folder beside or inside a bag
@@ -33,6 +36,7 @@ class GroundTruth:
         boxes: in the same world, or None when unknown (an empty tuple says that there are none).
         answers: accepted answers by question.
         depth: by stamp, what loads the depth image as float32 [H, W] metres, 0 or NaN where unknown.
+        cloud: what loads the place as float64 [N, 3] metres in the same world; None when unknown.
     """
 
     sources: dict[str, str] = field(default_factory=dict)
@@ -41,6 +45,7 @@ class GroundTruth:
     boxes: tuple[Box3D, ...] | None = None
     answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     depth: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
+    cloud: Callable[[], np.ndarray] | None = None
 
     @property
     def known(self) -> bool:
@@ -48,7 +53,24 @@ class GroundTruth:
         return bool(self.sources)
 
 
-def load(recording: Bag | FrameFolder, given: str | Path | None = None) -> GroundTruth:
+@dataclass(frozen=True)
+class TruthFiles:
+    """Truth that is named part by part; each part stands above what is found elsewhere.
+
+    Attributes:
+        odometry: topic of ``nav_msgs/Odometry`` in the bag.
+        boxes: file, see ``read_boxes``.
+        questions: file, see ``read_questions``.
+        cloud: mesh or cloud file in the true world.
+    """
+
+    odometry: str = ""
+    boxes: Path | None = None
+    questions: Path | None = None
+    cloud: Path | None = None
+
+
+def load(recording: Bag | FrameFolder, given: str | Path | None = None, files: TruthFiles | None = None) -> GroundTruth:
     """Everything that is known about a recording.
 
     Args:
@@ -56,10 +78,16 @@ def load(recording: Bag | FrameFolder, given: str | Path | None = None) -> Groun
         given: a TUM trajectory file, or a folder like ``ground_truth``; None to look where truth usually is: a folder
             ``ground_truth`` inside or beside the recording, the index of a frame folder, TF above the camera's frame
             and depth topics.
+        files: single parts that replace what ``given`` or the recording says.
 
     Raises:
         EvaluationError: ``given`` does not exist or a truth file is damaged.
     """
+    found = _found(recording, given)
+    return _with_cloud(_merged(_named(recording, files), found) if files else found, recording)
+
+
+def _found(recording: Bag | FrameFolder, given: str | Path | None) -> GroundTruth:
     if given is not None:
         given = Path(given)
         if given.is_dir():
@@ -71,6 +99,54 @@ def load(recording: Bag | FrameFolder, given: str | Path | None = None) -> Groun
         if folder.is_dir():
             return _merged(from_files(folder), found)
     return found
+
+
+def _named(recording: Bag | FrameFolder, files: TruthFiles) -> GroundTruth:
+    sources: dict[str, str] = {}
+    stamps, poses = np.zeros(0, dtype=np.int64), np.zeros((0, 4, 4))
+    if files.odometry:
+        if isinstance(recording, FrameFolder):
+            raise BagError(f"{recording.path} is a folder of frames and has no topic {files.odometry}.")
+        stamps, poses = camera_path(recording, files.odometry)
+        sources["trajectory"] = f"odometry {files.odometry}"
+    boxes = read_boxes(files.boxes) if files.boxes else None
+    answers = read_questions(files.questions) if files.questions else {}
+    for part, path in (("boxes", files.boxes), ("answers", files.questions), ("map", files.cloud)):
+        if path:
+            sources[part] = str(path)
+    cloud = None
+    if path := files.cloud:
+        if not path.is_file():
+            raise EvaluationError(f"there is no cloud at {path}.")
+        cloud = lambda: read_cloud(path)  # noqa: E731
+    return GroundTruth(sources, stamps, poses, boxes, answers, cloud=cloud)
+
+
+def _with_cloud(truth: GroundTruth, recording: Bag | FrameFolder) -> GroundTruth:
+    """The same, with a cloud lifted from true depth along true poses where no cloud was given."""
+    if truth.cloud is not None or not truth.depth or not len(truth.stamps_ns):
+        return truth
+    if (camera := _intrinsics(recording)) is None:
+        return truth
+
+    def cloud() -> np.ndarray:
+        matrix, width = camera
+        # an image of another size saw the same view
+        scale = next(iter(truth.depth.values()))().shape[1] / width
+        K = np.diag([scale, scale, 1.0]) @ matrix
+        return from_depth(truth.depth, K, truth.stamps_ns, truth.T_world_camera)
+
+    return replace(truth, sources={**truth.sources, "map": "true depth along true poses"}, cloud=cloud)
+
+
+def _intrinsics(recording: Bag | FrameFolder) -> tuple[np.ndarray, int] | None:
+    """The colour camera's matrix [3, 3], and the width of its images."""
+    info = next((frame.camera_info for frame in recording.frames()), None)
+    if info is None or recording.camera_info_topic is None:
+        return None
+    message = recording.decode(info, recording.camera_info_topic)
+    matrix = np.array(message.k, dtype=np.float64).reshape(3, 3)
+    return (matrix, int(message.width)) if matrix[0, 0] > 0 and message.width else None
 
 
 def from_folder(folder: FrameFolder) -> GroundTruth:
@@ -112,7 +188,7 @@ def from_bag(bag: Bag) -> GroundTruth:
 
 
 def from_files(folder: Path) -> GroundTruth:
-    """Truth in files: ``trajectory.tum``, ``boxes.json``, ``questions.json``; each may be missing."""
+    """Truth in files: ``trajectory.tum``, ``boxes.json``, ``questions.json``, ``cloud.ply``; each may be missing."""
     sources: dict[str, str] = {}
     stamps, poses = np.zeros(0, dtype=np.int64), np.zeros((0, 4, 4))
     if (folder / "trajectory.tum").exists():
@@ -126,7 +202,11 @@ def from_files(folder: Path) -> GroundTruth:
     if (folder / "questions.json").exists():
         answers = read_questions(folder / "questions.json")
         sources["answers"] = "ground_truth/questions.json"
-    return GroundTruth(sources, stamps, poses, boxes, answers)
+    cloud = None
+    if (path := folder / "cloud.ply").exists():
+        cloud = lambda: read_cloud(path)  # noqa: E731
+        sources["map"] = "ground_truth/cloud.ply"
+    return GroundTruth(sources, stamps, poses, boxes, answers, cloud=cloud)
 
 
 def _merged(first: GroundTruth, second: GroundTruth) -> GroundTruth:
@@ -139,6 +219,7 @@ def _merged(first: GroundTruth, second: GroundTruth) -> GroundTruth:
         boxes=second.boxes if first.boxes is None else first.boxes,
         answers=first.answers or second.answers,
         depth=first.depth or second.depth,
+        cloud=first.cloud or second.cloud,
     )
 
 
@@ -157,11 +238,18 @@ def read_boxes(path: str | Path) -> tuple[Box3D, ...]:
 
 
 def read_questions(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """Accepted answers by question: a list, or ``{"questions": list}``, of ``question``, ``answer`` (``answers``)."""
-    content = _json(Path(path))
+    """Accepted answers by question, from JSON or YAML.
+
+    A list, or ``{"questions": list}``, of ``question`` with ``answer`` (one) or ``answers`` (several).
+    """
+    path = Path(path)
+    content = _yaml(path) if path.suffix in (".yaml", ".yml") else _json(path)
     rows = content.get("questions") if isinstance(content, dict) else content
     try:
-        return {str(row["question"]): tuple(row["answers"] if "answers" in row else [row["answer"]]) for row in rows}
+        accepted = {row["question"]: row["answers"] if "answers" in row else [row["answer"]] for row in rows}
+        if any(isinstance(answers, str) or not answers for answers in accepted.values()):
+            raise TypeError("answers must be a list of at least one")
+        return {str(question): tuple(map(_word, answers)) for question, answers in accepted.items()}
     except (KeyError, TypeError) as error:
         raise EvaluationError(f"{path} holds no list of questions and answers: {error!r}") from error
 
@@ -174,6 +262,18 @@ def _box(row: dict[str, Any]) -> Box3D:
     center = np.array(row["center"], dtype=np.float64).reshape(3)
     size = np.array(row.get("size", row.get("size_full")), dtype=np.float64).reshape(3)
     return Box3D(center, size, rotation, str(row["label"]), float(row.get("score", 1.0)))
+
+
+def _word(value: Any) -> str:
+    """An answer as text; YAML reads a bare yes or no as a truth value."""
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise EvaluationError(f"{path} cannot be read: {error}") from error
 
 
 def _json(path: Path) -> Any:
