@@ -23,9 +23,7 @@ class NodeProcess:
     ) -> None:
         self.log_path = folder / "log.txt"
         command = [sys.executable, "-X", "faulthandler", *([str(script)] if script else ["-m", "vidllm_ros.node"])]
-        command += ["--ros-args", *arguments]
-        for name, value in parameters.items():
-            command += ["-p", f"{name}:={_yaml(value)}"]
+        command += ["--ros-args", *arguments, *parameter_arguments(parameters)]
         fixed = {"PYTHONUNBUFFERED": "1", "RCUTILS_COLORIZED_OUTPUT": "0", "ROS_LOG_DIR": str(folder)}
         environment = {**os.environ, **fixed, **environment}
         with self.log_path.open("wb") as output:
@@ -56,6 +54,11 @@ class NodeProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def parameter_arguments(parameters: dict[str, object]) -> list[str]:
+    """For the command line of a node."""
+    return [word for name, value in parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
 
 
 def _yaml(value: object) -> str:

@@ -99,6 +99,10 @@ class Robot:
             threading.Event().wait(pace)
         return stamps
 
+    def send_at(self, stamp_ns: int, **changes) -> None:
+        """Publishes one frame with a stamp of its own."""
+        self.image.publish(picture(stamp_ns, **changes))
+
     def newest(self, topic: str, timeout: float = 30.0):
         return wait_for(lambda: self.received[topic], timeout, lambda: f"a message on {topic}")[-1]
 

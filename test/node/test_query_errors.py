@@ -108,7 +108,7 @@ def test_tf_error_names_the_frames(client):
 
 
 def test_out_of_memory(client):
-    error = refused(client, "please run out of memory")
+    error = refused(client, "please run out of memory always")
     assert error.code == Response.OUT_OF_MEMORY and "out of memory" in str(error)
 
 

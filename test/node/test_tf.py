@@ -1,6 +1,7 @@
 """Anchoring by TF and broadcasting it, over /tf and /tf_static."""
 
 import re
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -41,12 +42,12 @@ def broadcast(robot, parent: str, mount: bool = True) -> None:
     robot.tf.publish(message)
 
 
-def drive(robot, parent: str, windows: int) -> list[WindowInfo]:
+def drive(robot, parent: str, windows: int, frame_id: str = "camera") -> list[WindowInfo]:
     before = len(robot.received["window"])
 
     def enough() -> bool:
         broadcast(robot, parent)
-        robot.send(1)
+        robot.send(1, frame_id=frame_id)
         return len(robot.received["window"]) >= before + windows
 
     wait_for(enough, 40)
@@ -102,16 +103,26 @@ def test_answers_come_in_the_frame_that_was_asked_for(reconfigure, client, robot
     assert caught.value.code == Query.Response.TF_ERROR and "base_link" in str(caught.value)
 
 
-@pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize(
-    ("publish_tf", "child"), [("map_to_camera", "camera"), ("map_to_base", "base_link"), ("map_to_odom", "odom")]
+    ("publish_tf", "child", "camera", "inverted"),
+    [
+        ("map_to_camera", "loose_camera", "loose_camera", False),  # nobody else places it
+        ("map_to_camera", "camera", "camera", True),
+        ("map_to_base", "bare_base", "bare_camera", False),  # a robot without odometry
+        ("map_to_base", "base_link", "camera", True),
+        ("map_to_odom", "odom", "camera", False),
+        ("map_to_odom", "odom", "camera", True),
+    ],
 )
-def test_what_is_broadcast_puts_the_camera_where_the_pose_says(reconfigure, robot, publish_tf, child, inverted):
-    reconfigure(publish_tf=publish_tf, invert_tf=inverted, anchor="none", tf_timeout=1.0)
+def test_what_is_broadcast_puts_the_camera_where_the_pose_says(reconfigure, robot, publish_tf, child, camera, inverted):
+    base = "bare_base" if camera == "bare_camera" else "base_link"
+    reconfigure(publish_tf=publish_tf, invert_tf=inverted, anchor="none", tf_timeout=1.0, base_frame=base)
     robot.now_ns += 1000 * 10**9
     robot.received["tf"].clear()
     robot.received["pose"].clear()
-    drive(robot, "odom", 2)
+    if camera == "bare_camera":
+        robot.tf_static.publish(TFMessage(transforms=[transform_message(0, base, camera, T_BASE_CAMERA)]))
+    drive(robot, "odom", 2, camera)
     frames = (child, "map") if inverted else ("map", child)
 
     def ours() -> dict[int, np.ndarray]:
@@ -129,18 +140,67 @@ def test_what_is_broadcast_puts_the_camera_where_the_pose_says(reconfigure, robo
         T_map_child = np.linalg.inv(sent[stamp]) if inverted else sent[stamp]
         T_child_camera = {
             "camera": np.eye(4),
+            "loose_camera": np.eye(4),
             "base_link": T_BASE_CAMERA,
+            "bare_base": T_BASE_CAMERA,
             "odom": base_pose(stamp) @ T_BASE_CAMERA,
         }[child]
         position = poses[stamp].position
         expected = (position.x, position.y, position.z)
         assert np.allclose((T_map_child @ T_child_camera)[:3, 3], expected, atol=1e-6)
-    others = {entry.child_frame_id for m in robot.received["tf"] for entry in m.transforms} - {
-        "base_link",
-        child,
-        "map",
-    }
-    assert not others
+    parents = defaultdict(set, {"camera": {"base_link"}, "bare_camera": {"bare_base"}})
+    for message in robot.received["tf"]:
+        for entry in message.transforms:
+            parents[entry.child_frame_id].add(entry.header.frame_id)
+    assert all(len(found) == 1 for found in parents.values()), "a frame has one parent"
+    assert set(parents) == {"camera", "bare_camera", "base_link", frames[1]}
+
+
+@pytest.mark.parametrize(
+    ("publish_tf", "child", "parent"), [("map_to_camera", "camera", "base_link"), ("map_to_base", "base_link", "odom")]
+)
+def test_a_frame_that_has_a_parent_gets_no_second_one(reconfigure, robot, node, publish_tf, child, parent):
+    reconfigure(publish_tf=publish_tf, anchor="none", tf_timeout=1.0)
+    robot.now_ns += 1000 * 10**9
+    broadcast(robot, "odom")
+    start = len(node.log)
+    robot.received["tf"].clear()
+    drive(robot, "odom", 2)
+    words = rf"nothing is broadcast on /tf: '{child}' has the parent '{parent}' already, and publish_tf: {publish_tf}"
+    wait_for(lambda: re.search(words, node.log[start:]), 30, lambda: node.log[start:])
+    sent = {(e.header.frame_id, e.child_frame_id) for m in robot.received["tf"] for e in m.transforms}
+    assert sent == {("odom", "base_link")}
+
+
+def test_transforms_that_come_late_or_from_the_future(reconfigure, robot, node):
+    """Late: the node waits for them. From the future: it says so, leaves windows out, and recovers by itself."""
+    reconfigure(anchor="tf", map_frame="odom", tf_timeout=5.0)
+    robot.now_ns += 1000 * 10**9
+    before = len(robot.received["window"])
+
+    def frame_before_its_transform() -> list[WindowInfo]:
+        robot.send(1, pace=0.1)
+        broadcast(robot, "odom")
+        return robot.received["window"][before:]
+
+    window = wait_for(frame_before_its_transform, 40, lambda: node.log)[-1]
+    assert window.status == WindowInfo.STATUS_ANCHORED
+
+    start, before = len(node.log), len(robot.received["window"])
+    robot.now_ns += 2000 * 10**9
+    now = robot.now_ns
+    robot.now_ns += 500 * 10**9
+    broadcast(robot, "odom")
+    robot.now_ns = now
+    words = r"TF does not place the camera: no transform between .* is known for \S+ s to \S+ s.*left out"
+    wait_for(lambda: robot.send(1) and re.search(words, node.log[start:]), 60, lambda: node.log[start:])
+    assert not [w for w in robot.received["window"][before:] if stamp_to_ns(w.last_stamp) > now]
+    robot.now_ns += 1000 * 10**9
+    window = drive(robot, "odom", 1)[-1]
+    assert window.status == WindowInfo.STATUS_ANCHORED
+    dropped = dict(zip(window.drop_reasons, window.drop_counts, strict=True))
+    assert dropped["no_transform"] > 0 and "inference_failed" not in dropped
+    assert window.received_frames == window.used_frames + window.waiting_frames + sum(window.drop_counts)
 
 
 def test_nothing_is_broadcast_by_default(client, robot):

@@ -9,11 +9,12 @@ from dataclasses import replace
 from vidllm_ros.model import QuestionError
 from vidllm_ros.node import conversions
 from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.health import Health, describe, is_out_of_memory
+from vidllm_ros.node.health import Health, describe
 from vidllm_ros.node.questions import ErrorCode, Question, Reply, Request, Scope, Task
 from vidllm_ros.node.transforms import TransformBuffer, TransformError
 from vidllm_ros.node.wording import describe_boxes, object_phrase
 from vidllm_ros.perception.errors import NoWindowError, StampNotHeldError
+from vidllm_ros.perception.memory import is_out_of_memory
 from vidllm_ros.perception.pipeline import Pipeline
 from vidllm_ros.perception.types import Answer, Box3D
 
@@ -47,7 +48,7 @@ class Answerer:
         """Answers one question, or says why not."""
         started = time.monotonic()
         try:
-            answer, stamp_ns = self._ask(question)
+            answer, stamp_ns = self._ask_twice(question)
             frame_id = question.request.frame_id or self._config().map_frame
             boxes = self._move(answer.boxes, frame_id, stamp_ns)
         except NoWindowError as error:
@@ -67,6 +68,16 @@ class Answerer:
             reply = Reply(ErrorCode.NONE, "", replace(answer, boxes=boxes), frame_id, stamp_ns, seconds)
             if question.finish(reply) and answer.boxes:
                 self._show(stamp_ns, answer.boxes)
+
+    def _ask_twice(self, question: Question) -> tuple[Answer, int]:
+        """As ``_ask``; once more with nothing cached when the memory does not suffice and no word has been said yet."""
+        try:
+            return self._ask(question)
+        except Exception as error:
+            if not is_out_of_memory(error) or question.has_text:
+                raise
+        self._pipeline.free_memory()
+        return self._ask(question)
 
     def _ask(self, question: Question) -> tuple[Answer, int]:
         """The answer with boxes in map, and the time it is about."""

@@ -148,6 +148,10 @@ class CameraInput:
             self._drop(UNREADABLE)
             self._warn(f"an image on '{self.image_topic}' was left out: {error}")
             return
+        except Exception as error:  # whatever a decoder may meet in foreign bytes: this image, and no other
+            self._drop(UNREADABLE)
+            self._warn(f"an image on '{self.image_topic}' was left out: reading it failed: {error!r}")
+            return
         try:
             self._accept(frame)
         except FrameRejected as error:

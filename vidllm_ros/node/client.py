@@ -18,6 +18,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from vidllm_ros.action import Query as QueryAction
 from vidllm_ros.node.conversions import ns_to_stamp
+from vidllm_ros.node.qos import REQUESTS, TEXT
 from vidllm_ros.srv import Query, SaveMap
 
 _PATIENCE = 10.0  # seconds a request may take beyond its own timeout
@@ -56,13 +57,21 @@ class VidllmClient:
         self.node = Node(name, context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
-        self._query = self.node.create_client(Query, f"{self.target}/query")
+        self._query = self.node.create_client(Query, f"{self.target}/query", qos_profile=REQUESTS)
         self._reset = self.node.create_client(Trigger, f"{self.target}/reset")
         self._enable = self.node.create_client(SetBool, f"{self.target}/enable")
         self._save_map = self.node.create_client(SaveMap, f"{self.target}/save_map")
         self._get_state = self.node.create_client(GetState, f"{self.target}/get_state")
         self._change_state = self.node.create_client(ChangeState, f"{self.target}/change_state")
-        self._stream = ActionClient(self.node, QueryAction, f"{self.target}/query_stream")
+        self._stream = ActionClient(
+            self.node,
+            QueryAction,
+            f"{self.target}/query_stream",
+            goal_service_qos_profile=REQUESTS,
+            result_service_qos_profile=REQUESTS,
+            cancel_service_qos_profile=REQUESTS,
+            feedback_sub_qos_profile=TEXT,
+        )
         self._thread = threading.Thread(target=self._spin, name="vidllm_client", daemon=True)
         self._thread.start()
 

@@ -125,10 +125,16 @@ class NodeConfig:
     map_publish_period: float = _parameter(
         "map.publish_period", 2.0, "Seconds between two maps at least.", 0.0, 3600.0, changes=Changes.ANY_TIME
     )
+    map_save_on_shutdown: str = _parameter(
+        "map.save_on_shutdown",
+        "",
+        "File (.ply or .pcd) that the map is written to, over an older one, when the node ends; empty writes none.",
+        changes=Changes.ANY_TIME,
+    )
     map_folder: str = _parameter(
         "map.folder",
         "",
-        "Folder that ~/save_map writes to and cannot leave; empty leaves the whole file system open to it.",
+        "Folder that maps are written to and that no request can leave; empty leaves the whole file system open.",
     )
     query_timeout: float = _parameter(
         "query.timeout",
@@ -160,6 +166,14 @@ class NodeConfig:
         "Windows that may fail in a row before the node stops and waits for ~/reset; 0 never stops.",
         0,
         1000,
+        changes=Changes.ANY_TIME,
+    )
+    watchdog_timeout: float = _parameter(
+        "watchdog_timeout",
+        60.0,
+        "Seconds that one window or one answer may take before the node reports that it hangs.",
+        1.0,
+        3600.0,
         changes=Changes.ANY_TIME,
     )
     diagnostics_period: float = _parameter(

@@ -62,10 +62,10 @@ def transform_message(stamp_ns: int, parent: str, child: str, T_parent_child: np
 
 
 def matrix_from_transform(transform: Transform) -> np.ndarray | None:
-    """A transform as [4, 4]; None when it is not finite or its quaternion has no direction."""
+    """A transform as [4, 4]; None when it is not finite or its quaternion is nowhere near a rotation."""
     t, q = transform.translation, transform.rotation
     values = (t.x, t.y, t.z, q.x, q.y, q.z, q.w)
-    if not all(math.isfinite(value) for value in values) or math.hypot(q.x, q.y, q.z, q.w) < 1e-6:
+    if not all(math.isfinite(value) for value in values) or not 1e-6 < math.hypot(q.x, q.y, q.z, q.w) < 1e6:
         return None
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_quat(values[3:]).as_matrix()

@@ -37,6 +37,7 @@ class Snapshot:
         checkpoint: its name.
         doing: what the worker does now and for how many seconds.
         waiting: questions that wait.
+        hang: what the worker has been doing for too long; "" when all is well.
     """
 
     state: str
@@ -52,6 +53,7 @@ class Snapshot:
     checkpoint: str = ""
     doing: tuple[str, float] = ("", 0.0)
     waiting: int = 0
+    hang: str = ""
 
 
 def diagnostics(stamp: Time, node_name: str, snapshot: Snapshot) -> DiagnosticArray:
@@ -119,7 +121,10 @@ def _windows(snapshot: Snapshot) -> DiagnosticStatus:
             "scale source": result.scale_source.value,
             "scale spread": f"{result.reconstruction.scale_spread:.3f}",
             "gravity": result.gravity_source,
+            "warnings": "; ".join(result.warnings) or "none",
         }
+    if snapshot.hang:
+        return _status("windows", ERROR, f"the network hangs: {snapshot.hang}", values)
     if health.halted:
         return _status("windows", ERROR, f"halted until ~/reset: {health.last_error}", values)
     if health.failures:
@@ -130,6 +135,10 @@ def _windows(snapshot: Snapshot) -> DiagnosticStatus:
         return _status("windows", WARN, f"the last window is not in the map: {result.reason}", values)
     if result.scale_source is ScaleSource.UNRELIABLE:
         return _status("windows", WARN, "the scale is unreliable: read lengths as relative", values)
+    if result.warnings:
+        return _status(
+            "windows", WARN, f"window {result.window_id} {result.status.value}: {result.warnings[0]}", values
+        )
     return _status("windows", OK, f"window {result.window_id} {result.status.value}", values)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-import torch
-
 from vidllm_ros.node.throttle import Throttle
+from vidllm_ros.perception.memory import is_out_of_memory
 from vidllm_ros.perception.types import WindowResult
 
 _LOGGER = logging.getLogger(__name__)
@@ -39,13 +38,6 @@ class Health:
         """Logs a failure and keeps it for diagnostics."""
         self.last_error = message
         self.throttle(lambda text: _LOGGER.error(text, exc_info=error), message)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocator, on the CPU or a GPU, had no more to give."""
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
 def describe(error: Exception) -> str:

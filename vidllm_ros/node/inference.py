@@ -7,17 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import torch
-
 from vidllm_ros.node import conversions
 from vidllm_ros.node.anchor import look_up
 from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.health import Health, describe, is_out_of_memory
+from vidllm_ros.node.health import Health, describe
 from vidllm_ros.node.publishers import Publishers
 from vidllm_ros.node.tf import TfBroadcaster
 from vidllm_ros.node.throttle import Throttle
 from vidllm_ros.node.transforms import TransformBuffer, TransformError
-from vidllm_ros.perception.errors import NoWindowError, StaleWindowError, StampNotHeldError
+from vidllm_ros.perception.errors import DropReason, NoWindowError, StaleWindowError, StampNotHeldError
+from vidllm_ros.perception.memory import free_memory, is_out_of_memory
 from vidllm_ros.perception.pipeline import Pipeline
 from vidllm_ros.perception.types import Box3D, Window, WindowResult, WindowStatus
 
@@ -63,10 +62,11 @@ class Inference:
         self._publishing = threading.Lock()
         self._resets = 0
         self._ending = False
+        self._closed = False
 
     def run_window(self) -> bool:
         """Processes and publishes the window that waits, if any."""
-        if self.health.halted:
+        if self.health.halted or self._closed:
             return False
         window = self._next_window()
         if window is None:
@@ -102,16 +102,24 @@ class Inference:
 
     def idle(self) -> bool:
         """Encodes frames that wait, and publishes the map when it is due."""
-        encoded = self.pipeline.encode_pending() if not self.health.halted else 0
+        encoded = self.pipeline.encode_pending() if not (self.health.halted or self._closed) else 0
         with self._publishing:
-            self._publish_map()
+            if not self._closed:
+                self._publish_map()
         return encoded > 0
 
     def show_boxes(self, stamp_ns: int, boxes: Sequence[Box3D]) -> None:
         """Publishes the boxes of an answer, in map, with the time they belong to."""
         with self._publishing:
-            self._publishers.publish_detections(conversions.header(stamp_ns, self.config.map_frame), boxes)
-            self._publishers.show(stamp_ns, boxes=boxes)
+            if not self._closed:
+                self._publishers.publish_detections(conversions.header(stamp_ns, self.config.map_frame), boxes)
+                self._publishers.show(stamp_ns, boxes=boxes)
+
+    def close(self) -> None:
+        """Nothing is published any more, whatever a worker that hangs may still bring."""
+        with self._publishing:
+            self._closed = True
+            self._resets += 1
 
     def reset(self) -> None:
         """Forgets everything seen; may be called from any thread."""
@@ -130,6 +138,7 @@ class Inference:
             text = f"TF does not place the camera: {outside.problem}"
             if self.config.anchor == "tf":
                 self._throttle(_LOGGER.error, f"{text}. The window is left out (anchor is tf)")
+                self.pipeline.discard(window, DropReason.NO_TRANSFORM)
                 return None
             self._throttle(_LOGGER.warning, f"{text}. The window is placed by its frames (anchor is auto)")
         return self.pipeline.process(window, outside.T_map_camera, outside.up_camera)
@@ -191,8 +200,8 @@ class Inference:
         self._publishers.publish_map(self._map_stamp_ns, *self.pipeline.map_points())
 
     def _failed(self, error: Exception) -> None:
-        if is_out_of_memory(error) and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        if is_out_of_memory(error):
+            free_memory()
         health, limit = self.health, self.config.max_consecutive_failures
         health.failures += 1
         self.health.record(f"a window failed ({health.failures} in a row): {describe(error)}", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vidllm_ros.node.config import NodeConfig
 from vidllm_ros.perception.errors import SaveError
 from vidllm_ros.perception.pipeline import Pipeline
 from vidllm_ros.perception.save import save_cloud, save_trajectory
@@ -21,7 +22,10 @@ def allowed_path(path: str, folder: str) -> Path:
     """
     if not path.strip() or "\0" in path:
         raise SaveError("cannot write the map: the path is empty or no path; give one such as /tmp/map.ply")
-    wanted = Path(path).expanduser()
+    try:
+        wanted = Path(path).expanduser()
+    except RuntimeError as error:  # ~somebody
+        raise SaveError(f"cannot write '{path}': {error}") from error
     if not folder:
         if not wanted.is_absolute():
             raise SaveError(
@@ -35,12 +39,20 @@ def allowed_path(path: str, folder: str) -> Path:
     return resolved
 
 
-def save_map(pipeline: Pipeline, path: Path, overwrite: bool, comments: dict[str, object]) -> tuple[str, int]:
-    """Writes the cloud to ``path`` and the trajectory beside it as .tum; what was written in words, and the points.
+def save_map(pipeline: Pipeline, name: str, overwrite: bool, config: NodeConfig) -> tuple[str, int]:
+    """Writes the cloud to a file and the trajectory beside it as .tum; what was written in words, and the points.
+
+    Args:
+        pipeline: holds the map.
+        name: the file, as it was asked for.
+        overwrite: replace an existing one.
+        config: says where files may go, and goes with perception's into the file's header.
 
     Raises:
-        SaveError: there is no map, or a file cannot be written.
+        SaveError: there is no map, the path is not allowed, or a file cannot be written.
     """
+    path = allowed_path(name, config.map_folder)
+    comments = {"frame": config.map_frame, "checkpoint": config.checkpoint, **pipeline.config.values()}
     points, colors = pipeline.map_points()
     if not len(points):
         raise SaveError(f"cannot write '{path}': the map is empty")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -12,13 +13,13 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from std_srvs.srv import SetBool, Trigger
 
 from vidllm_ros.model import CheckpointError
 from vidllm_ros.node.camera_input import resolve_topics
+from vidllm_ros.node.commands import Commands
 from vidllm_ros.node.config import NodeConfig
 from vidllm_ros.node.diagnostics import Snapshot, diagnostics
-from vidllm_ros.node.map_files import allowed_path, save_map
+from vidllm_ros.node.map_files import save_map
 from vidllm_ros.node.parameters import Parameters
 from vidllm_ros.node.qos import EVENTS
 from vidllm_ros.node.query_server import QueryServer
@@ -30,7 +31,6 @@ from vidllm_ros.node.watch import PATIENCE, look
 from vidllm_ros.node.worker import NotActiveError
 from vidllm_ros.perception.config import PerceptionConfig
 from vidllm_ros.perception.errors import SaveError
-from vidllm_ros.srv import SaveMap
 
 _LOGGER = logging.getLogger(__name__)
 _REMINDER = 30.0  # seconds between reminders that the node is not active
@@ -71,6 +71,7 @@ class VidllmNode(LifecycleNode):
         self._state = "unconfigured"
         self._problem = ""
         self._finding = ""
+        self._hang = ""
         self._throttle = Throttle()
         self._findings = Throttle(count=False)
         self._reminder = Throttle(_REMINDER, count=False)
@@ -80,11 +81,10 @@ class VidllmNode(LifecycleNode):
         for message in self.parameters.unknown:
             self.get_logger().warning(message)
         self._sensors = MutuallyExclusiveCallbackGroup()
-        commands, timers = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        timers = MutuallyExclusiveCallbackGroup()
         self._query_server = QueryServer(self, self._question_limits, self._submit)
-        self.create_service(Trigger, "~/reset", self._on_reset, callback_group=commands)
-        self.create_service(SetBool, "~/enable", self._on_enable, callback_group=commands)
-        self.create_service(SaveMap, "~/save_map", self._on_save_map, callback_group=commands)
+        self._in_use = threading.Lock()
+        Commands(self, self.parameters, lambda: self._session, lambda: self._state, self._how_to_activate, self._in_use)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", EVENTS)
         # Not the node's clock: it stands still when use_sim_time waits for a /clock that nobody publishes.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -122,8 +122,13 @@ class VidllmNode(LifecycleNode):
 
     @_reported
     def on_shutdown(self, state: LifecycleState) -> None:
-        """Ends everything."""
+        """Saves the map if asked to, and ends everything."""
         self._state = "finalized"
+        session = self._session
+        if session is not None and session.active:
+            session.deactivate(for_good=True)
+        if session is not None and self.parameters.node.map_save_on_shutdown:
+            self._save_last_map(session)
         self._close_session()
 
     @_reported
@@ -156,10 +161,19 @@ class VidllmNode(LifecycleNode):
             raise RuntimeError("the node is not configured")
         return self._session
 
+    def _save_last_map(self, session: Session) -> None:
+        config = self.parameters.node
+        try:
+            message, _ = save_map(session.pipeline, config.map_save_on_shutdown, True, config)
+            self.get_logger().info(message)
+        except (SaveError, OSError) as error:
+            self.get_logger().error(f"map.save_on_shutdown: {error}")
+
     def _close_session(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            session.close()
+            with self._in_use:
+                session.close()
 
     def _apply(self, config: NodeConfig, perception: PerceptionConfig) -> None:
         if self._session is not None:
@@ -180,59 +194,11 @@ class VidllmNode(LifecycleNode):
         steps = ["configure", "activate"] if self._session is None else ["activate"]
         return " and ".join(f"'ros2 lifecycle set {self.get_fully_qualified_name()} {step}'" for step in steps)
 
-    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        session = self._session
-        response.success = session is not None
-        if session is None:
-            response.message = f"nothing to reset: the node is {self._state}"
-            return response
-        session.inference.reset()
-        response.message = "frames, windows, map and path are forgotten"
-        self.get_logger().info(f"reset: {response.message}")
-        return response
-
-    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        session = self._session
-        response.success = session is not None
-        if session is None:
-            response.message = f"the node is {self._state}: {self._how_to_activate()}"
-            return response
-        session.camera.enabled = request.data
-        if not request.data:
-            session.inference.end_stream()
-            session.worker.wake()
-        response.message = (
-            "frames are taken"
-            if request.data
-            else "frames are left out until ~/enable is called with true; those that wait become a last window"
-        )
-        self.get_logger().info(response.message)
-        return response
-
-    def _on_save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
-        try:
-            session = self._session
-            if session is None:
-                raise SaveError(f"there is no map: the node is {self._state}")
-            config = self.parameters.node
-            comments = {
-                "frame": config.map_frame,
-                "checkpoint": config.checkpoint,
-                **self.parameters.perception.values(),
-            }
-            path = allowed_path(request.path, config.map_folder)
-            response.message, response.point_count = save_map(session.pipeline, path, request.overwrite, comments)
-            response.success = True
-            self.get_logger().info(response.message)
-        except (SaveError, OSError, RuntimeError) as error:
-            response.success, response.message = False, str(error)
-            self.get_logger().error(response.message)
-        return response
-
     def _tick(self) -> None:
         """Once a period: say what is wrong, publish diagnostics, and let the worker publish a map that became due."""
         try:
             self._watch()
+            self._supervise()
             message = diagnostics(self.get_clock().now().to_msg(), self.get_fully_qualified_name(), self._snapshot())
             self._diagnostics.publish(message)
             if self._session is not None and self._session.active:
@@ -256,6 +222,17 @@ class VidllmNode(LifecycleNode):
         elif before:
             self.get_logger().info(f"images come in again on '{session.camera.image_topic}'")
             self._findings.clear()
+
+    def _supervise(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        session.supervise()
+        before, self._hang = self._hang, session.hang
+        if self._hang:
+            self._findings(_LOGGER.error, f"the network hangs: {self._hang}")
+        elif before:
+            self.get_logger().info("the network works again")
 
     def _remind(self) -> None:
         now = time.monotonic()
@@ -283,4 +260,5 @@ class VidllmNode(LifecycleNode):
             checkpoint=session.checkpoint,
             doing=session.worker.busy,
             waiting=session.worker.waiting,
+            hang=self._hang,
         )

@@ -10,6 +10,10 @@ EVENTS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability
 # A window's poses come in one burst, and none may be lost.
 POSES = QoSProfile(depth=64, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
 TF = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+# Services and actions queue 10 by default, and what comes in a burst beyond that is lost without a word to anybody.
+REQUESTS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+# A long answer comes faster than a busy client reads.
+TEXT = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
 # Every publisher of static transforms sends one message and falls silent.
 TF_STATIC = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 

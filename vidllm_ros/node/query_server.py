@@ -16,6 +16,7 @@ from rclpy.task import Future
 
 from vidllm_ros.action import Query as QueryAction
 from vidllm_ros.node import conversions
+from vidllm_ros.node.qos import REQUESTS, TEXT
 from vidllm_ros.node.questions import ErrorCode, Question, Reply, RequestError, check_request
 from vidllm_ros.node.worker import NotActiveError, QueueFullError
 from vidllm_ros.srv import Query as QueryService
@@ -39,7 +40,9 @@ class QueryServer:
         self._goals: dict[bytes, Question] = {}
         # Questions wait inside their callbacks, so these may overlap.
         group = ReentrantCallbackGroup()
-        self._service = node.create_service(QueryService, "~/query", self._on_query, callback_group=group)
+        self._service = node.create_service(
+            QueryService, "~/query", self._on_query, qos_profile=REQUESTS, callback_group=group
+        )
         self._action = ActionServer(
             node,
             QueryAction,
@@ -48,6 +51,10 @@ class QueryServer:
             goal_callback=lambda _: GoalResponse.ACCEPT,  # a refusal could not say why, an aborted goal can
             cancel_callback=self._on_cancel,
             callback_group=group,
+            goal_service_qos_profile=REQUESTS,
+            result_service_qos_profile=REQUESTS,
+            cancel_service_qos_profile=REQUESTS,
+            feedback_pub_qos_profile=TEXT,
         )
 
     def destroy(self) -> None:

@@ -165,6 +165,12 @@ class Question:
             return self._reply is None
 
     @property
+    def has_text(self) -> bool:
+        """Whether some of the answer has been heard."""
+        with self._lock:
+            return any(self._pieces)
+
+    @property
     def seconds_left(self) -> float:
         """Until the deadline."""
         return self._started + self.request.timeout - time.monotonic()

@@ -25,6 +25,7 @@ from vidllm_ros.perception.types import Frame
 
 _LOGGER = logging.getLogger(__name__)
 _DRAIN = 60.0  # seconds what the worker is doing may take to end
+_LAST_DRAIN = 3.0  # the same when the process ends: launch kills what has not ended after a few seconds
 
 
 class Session:
@@ -103,12 +104,34 @@ class Session:
         self.camera.start()
         self.active_since = time.monotonic()
 
-    def deactivate(self) -> None:
-        """Unsubscribes, ends every question and waits for the worker."""
+    def deactivate(self, for_good: bool = False) -> None:
+        """Unsubscribes, ends every question and waits for the worker, but not for one that hangs.
+
+        Args:
+            for_good: the process ends.
+        """
         self.active_since = None
         self.camera.stop()
-        if not self.worker.stop(_DRAIN):
-            _LOGGER.error("the worker did not end within %.0f s: %s", _DRAIN, self.worker.busy[0])
+        patience = 0.0 if self.hang else _LAST_DRAIN if for_good else _DRAIN
+        if not self.worker.stop(patience):
+            _LOGGER.error("the worker did not end within %.0f s: %s", patience, self.worker.busy[0])
+
+    @property
+    def hang(self) -> str:
+        """What the worker has been doing for longer than it may, in words; "" when all is well."""
+        doing, seconds = self.worker.busy
+        limit = self.inference.config.watchdog_timeout
+        if seconds <= limit:
+            return ""
+        return (
+            f"{doing} takes {seconds:.0f} s by now (watchdog_timeout is {limit:g} s); if it does not end, deactivate, "
+            f"cleanup, configure and activate give the node a new worker"
+        )
+
+    def supervise(self) -> None:
+        """Starts the worker again when it ended by itself."""
+        if self.active and self.worker.revive():
+            self.inference.health.record("the worker thread ended by itself and was started again")
 
     def apply(self, config: NodeConfig, perception: PerceptionConfig) -> None:
         """Takes over changed parameters."""
@@ -116,10 +139,11 @@ class Session:
         self.broadcaster.config = config
         self.pipeline.configure(perception)
 
-    def close(self) -> None:
+    def close(self, for_good: bool = False) -> None:
         """Ends everything and frees the memory; the session cannot be used again."""
         if self.active:
-            self.deactivate()
+            self.deactivate(for_good)
+        self.inference.close()
         self.camera.stop()
         self.tf.destroy()
         self.broadcaster.destroy()

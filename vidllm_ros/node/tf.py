@@ -67,7 +67,8 @@ class TfBroadcaster:
         """Broadcasts camera poses [K, 4, 4].
 
         Raises:
-            TransformError: the robot's own transforms are not known at that time; nothing was sent.
+            TransformError: the robot's own transforms are not known at that time, or the frame that would get a parent
+                has another one; nothing was sent.
         """
         if self._publisher is None:
             return
@@ -75,6 +76,7 @@ class TfBroadcaster:
         child = {"map_to_odom": config.odom_frame, "map_to_base": config.base_frame}.get(
             config.publish_tf, camera_frame
         )
+        self._check_parent(*((child, config.map_frame) if config.invert_tf else (config.map_frame, child)))
         message = TFMessage()
         problem: TransformError | None = None
         for stamp_ns, pose in zip(stamps_ns, T_map_camera, strict=True):
@@ -93,6 +95,15 @@ class TfBroadcaster:
             self._publisher.publish(message)
         elif problem is not None:
             raise problem
+
+    def _check_parent(self, parent: str, child: str) -> None:
+        """A frame has one parent (REP 105): what somebody else placed already is left to them."""
+        known = self._buffer.parent(child)
+        if known is not None and known != parent:
+            raise TransformError(
+                f"'{child}' has the parent '{known}' already, and publish_tf: {self.config.publish_tf} would give it a "
+                f"second one, '{parent}'; choose another publish_tf, or change invert_tf"
+            )
 
     def destroy(self) -> None:
         """Ends the publisher."""

@@ -102,6 +102,12 @@ class TransformBuffer:
                         raise
                     self._changed.wait(left)
 
+    def parent(self, frame: str) -> str | None:
+        """The parent of a frame; None when it has none."""
+        with self._changed:
+            edge = self._edges.get(frame.lstrip("/"))
+            return None if edge is None else edge.parent
+
     def frames(self) -> list[str]:
         """Every frame that is known."""
         with self._changed:

@@ -102,6 +102,22 @@ class Worker:
             self._questions.append(question)
             self._changed.notify_all()
 
+    def revive(self) -> bool:
+        """Starts the thread again when something ended it that is no error (SystemExit); whether it had to.
+
+        The question it was at ends as UNKNOWN.
+        """
+        with self._changed:
+            if self._thread is None or self._stopping or self._thread.is_alive():
+                return False
+            question, self._current = self._current, None
+            self._awake = True
+            self._thread = threading.Thread(target=self._run, name="vidllm_worker", daemon=True)
+            self._thread.start()
+        if question is not None:
+            question.fail(ErrorCode.UNKNOWN, "the thread that answers ended while it was at this question; ask again")
+        return True
+
     def wake(self) -> None:
         """Something may be there for ``run_window`` or ``idle``."""
         with self._changed:

@@ -20,6 +20,8 @@ class DropReason(Enum):
     CAMERA_CHANGED = "camera_changed"  # waited for a window when the frame_id changed
     WINDOW_REPLACED = "window_replaced"  # the worker was busy and newer frames took its place
     INFERENCE_FAILED = "inference_failed"  # its window raised
+    OUT_OF_MEMORY = "out_of_memory"  # its window was tried again with half of its frames, and it was not among them
+    NO_TRANSFORM = "no_transform"  # its window was left out because TF did not place it
     RESET = "reset"  # waited for a window at a reset
 
 

@@ -12,11 +12,12 @@ from vidllm_ros.model import VidLLM
 from vidllm_ros.perception.anchoring import check_poses
 from vidllm_ros.perception.answers import SceneReader
 from vidllm_ros.perception.config import PerceptionConfig
-from vidllm_ros.perception.errors import NoWindowError, StaleWindowError, StampNotHeldError
+from vidllm_ros.perception.errors import DropReason, NoWindowError, StaleWindowError, StampNotHeldError
 from vidllm_ros.perception.features import FeatureCache
 from vidllm_ros.perception.frames import FrameCounts
+from vidllm_ros.perception.geometry import compute_geometry
 from vidllm_ros.perception.mapping import MapBuilder
-from vidllm_ros.perception.reconstruct import reconstruct
+from vidllm_ros.perception.memory import free_memory
 from vidllm_ros.perception.scene import remembered_scene, window_scene
 from vidllm_ros.perception.stitching import Placement
 from vidllm_ros.perception.types import Answer, Box3D, Frame, Scene, Timings, Window, WindowResult, WindowStatus
@@ -73,6 +74,8 @@ class Pipeline:
     ) -> WindowResult:
         """Reconstructs a window and places it in the map.
 
+        A window for which the memory does not suffice is tried once more with half of its frames; the result says so.
+
         Args:
             window: from ``next_window``, ``flush`` or ``accept``.
             T_map_camera: outside pose [4, 4] of the first frame's camera, when known; or [S, 4, 4] of all frames, rows
@@ -88,17 +91,18 @@ class Pipeline:
         self._buffer.begin(window)
         try:
             poses = None if T_map_camera is None else check_poses(T_map_camera, len(window.frames))
-            started = time.perf_counter()
-            tokens, images = self._features.get(window.frames)
-            encoded = time.perf_counter()
-            reconstruction = reconstruct(self.model, window, tokens, images, self.config.camera)
+            geometry = compute_geometry(self.model, self._features, window, self.config.camera, self.free_memory)
+            self._buffer.leave_out(geometry.left_out, DropReason.OUT_OF_MEMORY)
             reconstructed = time.perf_counter()
+            if poses is not None:
+                poses = poses[geometry.indices]
+                poses = poses if np.isfinite(poses).all(axis=(1, 2)).any() else None
             with self._lock:
                 if not self._buffer.is_in_process(window):
                     raise StaleWindowError("the pipeline was reset while this window was processed; its result is void")
-                decision = self._map.place(window, reconstruction, poses, up_camera)
+                decision = self._map.place(geometry.window, geometry.reconstruction, poses, up_camera)
                 window_id, self._next_id = self._next_id, self._next_id + 1
-                cloud = self._map.add(window_id, window, decision)
+                cloud = self._map.add(window_id, geometry.window, decision)
                 held = dict(self._map.history)
                 self._scenes = {key: scene for key, scene in self._scenes.items() if key in held}
                 rejected = decision.status is WindowStatus.REJECTED
@@ -110,8 +114,8 @@ class Pipeline:
             self._features.keep_only(self._buffer.frames())
         return WindowResult(
             window_id=window_id,
-            window=window,
-            reconstruction=reconstruction,
+            window=geometry.window,
+            reconstruction=geometry.reconstruction,
             T_map_window=decision.placement.T_map_window,
             status=decision.status,
             reason=decision.reason,
@@ -121,9 +125,21 @@ class Pipeline:
             points=cloud.points,
             colors=cloud.colors,
             point_confidence=cloud.confidence,
-            timings=Timings(encoded - started, reconstructed - encoded, time.perf_counter() - reconstructed),
-            warnings=decision.warnings,
+            timings=Timings(*geometry.seconds, time.perf_counter() - reconstructed),
+            warnings=geometry.warnings + decision.warnings,
         )
+
+    def discard(self, window: Window, reason: DropReason) -> None:
+        """Leaves a window from ``next_window`` out; its frames that no other window held are dropped for ``reason``."""
+        self._buffer.finish(window, Outcome.FAILED, reason)
+        self._features.keep_only(self._buffer.frames())
+
+    def free_memory(self) -> None:
+        """Frees what can be made again: scenes, and what the language model has read of them."""
+        with self._lock:
+            self._scenes = {}
+        self._reader.forget()
+        free_memory()
 
     def locate(self, labels: Sequence[str] | None = None, window_id: int | str | None = None) -> list[Box3D]:
         """Boxes in map of ``labels`` (None: the configured ones) in the newest placed window, another one, or "all".

@@ -152,15 +152,20 @@ class WindowBuffer:
         with self._changed:
             return self._taken is not None and self._taken.window is window
 
-    def finish(self, window: Window, outcome: Outcome) -> bool:
-        """How ``window`` ended; False when a reset came in between and the window is void."""
+    def leave_out(self, frames: Iterable[Frame], reason: DropReason) -> None:
+        """Frames of the window in process that do not go through the network after all."""
+        with self._changed:
+            self._ledger.drop(frames, reason)
+
+    def finish(self, window: Window, outcome: Outcome, reason: DropReason = DropReason.INFERENCE_FAILED) -> bool:
+        """How ``window`` ended, and why when it failed; False when a reset came in between and the window is void."""
         with self._changed:
             taken = self._taken
             if taken is None or taken.window is not window:
                 return False
             self._taken = None
             if outcome is Outcome.FAILED:
-                self._drop(window.frames, DropReason.INFERENCE_FAILED)
+                self._drop(window.frames, reason)
             else:
                 self._ledger.use(window.frames)
             if outcome is not Outcome.PLACED and taken.previous is not None and self._overlap is window.frames:
