@@ -73,6 +73,13 @@ def test_scanqa(tmp_path, scans):
     )
 
 
+@pytest.mark.parametrize("answers", ["table", [], [""], [3], None])
+def test_scanqa_answers_must_be_a_list_of_words(tmp_path, scans, caplog, answers):
+    path = write_json(tmp_path / "ScanQA_v1.0_train.json", [scanqa_entry(), scanqa_entry(1, answers=answers)])
+    assert len(tasks("scanqa", path, scans)) == 1
+    assert f"{path}, entry 1 is left out: field 'answers' is {answers!r}, no list of answers" in caplog.text
+
+
 def test_scanqa_test_files_have_no_answers(tmp_path, scans):
     entry = scanqa_entry()
     del entry["answers"]
@@ -253,6 +260,7 @@ def test_files_without_annotations_are_refused(tmp_path, scans, source, content,
     [
         ({"scene_id": None}, "field 'scene_id' is None, no name like scene0000_00"),
         ({"object_ids": 3, "object_id": None}, ""),
+        ({"object_ids": "37", "object_id": "3 and 7"}, ""),
         ({"question": "", "description": 7}, "no text"),
     ],
 )

@@ -54,7 +54,8 @@ def test_frames_without_pose_or_depth_are_left_out(clip, video, caplog):
 
 
 def test_an_unreadable_image_costs_its_frame(clip, video, caplog):
-    (clip / "depth/000000.png").unlink()
+    damaged = (clip / "depth/000000.png").read_bytes()
+    (clip / "depth/000000.png").write_bytes(damaged[: len(damaged) // 2])
     (clip / "rgb/000004.png").write_bytes(b"no picture")
     (sample,) = open_data(f"clips:{clip}", window_config(3))
     assert np.allclose(sample.T_world_camera, video.T_world_camera[1:4], atol=1e-8)
@@ -65,6 +66,9 @@ def test_an_unreadable_image_costs_its_frame(clip, video, caplog):
     ("damage", "message"),
     [
         (lambda c: (c / "intrinsics.json").unlink(), "intrinsics.json is missing or lacks fx, fy, cx, cy"),
+        (lambda c: edit(c / "intrinsics.json", lambda j: j.update(fx="wide")), "intrinsics.json holds something else"),
+        (lambda c: edit(c / "intrinsics.json", lambda j: j.update(fy=0)), "their focal lengths positive"),
+        (lambda c: edit(c / "intrinsics.json", lambda j: j.update(distortion=[0.1])), "distortion has 1 values, not 4"),
         (lambda c: (c / "frames.json").write_text("[]"), "frames.json must hold an object"),
         (lambda c: edit(c / "frames.json", lambda j: j["frames"][1].pop("rgb")), "has a broken entry: KeyError('rgb')"),
         (lambda c: edit(c / "frames.json", lambda j: j["frames"][1].pop("stamp")), "frames.json has a broken entry"),

@@ -43,7 +43,7 @@ def test_home_is_expanded(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("scannett:/x", "there is no source 'scannett' (did you mean 'scannet'?). These exist:\n  rooms:SPLIT"),
+        ("scannett:/x", "there is no source 'scannett' (did you mean 'scannet'?). These exist:\n  rooms: procedural"),
         ("/data/scans", "there is no source '/data/scans'. These exist:"),
         ("", "there is no source ''"),
         ("scannet", "nothing stands after 'scannet:'; write scannet:FOLDER[,list=FILE]"),

@@ -5,6 +5,7 @@ import logging
 import pickle
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from scan_maker import (
@@ -28,6 +29,15 @@ from vidllm_ros.training.data import DataError, open_data
 from vidllm_ros.training.data.scannet import find_scenes, read_axis_alignment
 
 LOST = np.full((4, 4), -np.inf)
+
+
+def shrink(path) -> None:
+    image = cv2.imread(str(path))
+    cv2.imwrite(str(path), cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2)))
+
+
+def blacken(path) -> None:
+    cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED) * 0)
 
 
 def only_sample(scans, frames: int = 4):
@@ -150,7 +160,12 @@ def test_damaged_files_of_an_export_cost_their_frame_only(tmp_path, caplog):
         ),
         (lambda f: (f / "intrinsic/intrinsic_depth.txt").unlink(), "intrinsic_depth.txt cannot be read: No such file"),
         (lambda f: (f / "intrinsic/intrinsic_color.txt").write_text("1 2 3"), "intrinsic_color.txt holds 3 numbers"),
-        (lambda f: (f / "intrinsic/intrinsic_color.txt").write_text("0 " * 16), "focal lengths must be positive"),
+        (lambda f: (f / "intrinsic/intrinsic_color.txt").write_text("0 " * 16), "their focal lengths positive"),
+        (
+            lambda f: [shrink(p) for p in (f / "color").iterdir()],
+            "(160.3, 122.4) is far from the middle of images of 162 x 121",
+        ),
+        (lambda f: [blacken(p) for p in (f / "depth").iterdir()], "none of the 4 depth images holds a reading"),
         (
             lambda f: (f / f"{SCENE}.txt").write_text("axisAlignment = 1 0 0\n"),
             "line 1: axisAlignment is no rigid 4 x 4",

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vidllm_ros.model.box_text import format_box
-from vidllm_ros.training.data.errors import DataError, log
+from vidllm_ros.training.data.errors import DataError, log, reason
 from vidllm_ros.training.data.scannet import SCENE, Scan, Scans
 from vidllm_ros.training.rooms import box_in_scene, scene_from_world, visible_boxes
 from vidllm_ros.training.sample import Sample, TextTask
@@ -120,7 +120,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}.") from error
     except ValueError as error:
         raise DataError(f"{path} is no readable JSON: {error}") from error
 
@@ -160,6 +160,14 @@ def text(row: Any, key: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"field '{key}' is {value!r}, no text")
     return " ".join(value.split())
+
+
+def numbers(row: Any, key: str) -> tuple[int, ...]:
+    """A field of a row that must be a list of whole numbers; raises KeyError or ValueError."""
+    value = row[key]
+    if not isinstance(value, list) or not all(isinstance(number, int) for number in value):
+        raise ValueError(f"field '{key}' is {value!r}, no list of whole numbers")
+    return tuple(dict.fromkeys(value))
 
 
 def scene_name(row: Any, key: str = "scene_id") -> str:

@@ -47,9 +47,16 @@ class ClipFrames:
             raise DataError(f"{path / INDEX} has a broken entry: {error!r}") from error
         if missing := [key for key in _NEEDED if key not in folder.intrinsics]:
             raise DataError(f"{path / 'intrinsics.json'} is missing or lacks {', '.join(missing)}.")
-        self.color_intrinsics = pinhole(*(float(folder.intrinsics[key]) for key in _NEEDED))
+        try:
+            self.color_intrinsics = pinhole(*(float(folder.intrinsics[key]) for key in _NEEDED))
+            self._distortion = np.array(folder.intrinsics.get("distortion") or [0.0] * 5, np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path / 'intrinsics.json'} holds something else than numbers: {error}.") from error
+        if self._distortion.shape not in ((4,), (5,), (8,)):
+            raise DataError(
+                f"{path / 'intrinsics.json'}: distortion has {self._distortion.size} values, not 4, 5 or 8."
+            )
         self.depth_intrinsics = self.color_intrinsics
-        self._distortion = np.array(folder.intrinsics.get("distortion") or [0.0] * 5, np.float64)
         self._depth: dict[int, Callable[[], np.ndarray]] = {}
         self.poses: dict[int, np.ndarray] = {}
         for number, stamp in enumerate(stamps):
@@ -65,10 +72,8 @@ class ClipFrames:
         rgb = read_rgb(self._color[number])
         try:
             depth = self._depth[number]()
-        except OSError as error:
-            raise DataError(
-                f"{self.path}: the depth image of {self._color[number].name} cannot be read: {error}"
-            ) from error
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow calls a broken PNG a syntax error
+            raise DataError(f"{self.path}: depth of {self._color[number].name} cannot be read: {error}") from error
         if depth.shape != rgb.shape[:2]:
             raise DataError(f"{self._color[number]} is {rgb.shape[:2]} pixels, its depth image {depth.shape}.")
         return undistort(rgb, depth, self.color_intrinsics, self._distortion)

@@ -14,6 +14,7 @@ from vidllm_ros.perception.images import fit_image, image_to_network
 from vidllm_ros.training.data.errors import DataError, log
 
 UNKNOWN = -4  # instance of pixels about which nothing is known, see ``Sample``
+_OFF_CENTRE = 0.3  # of the image; a principal point further from the middle belongs to an image of another size
 _RIGID = 1e-2  # poses in text files are rounded; more than this is no rotation
 
 
@@ -69,7 +70,7 @@ def read_window(store: FrameStore, config: VidLLMConfig) -> FrameWindow:
     A frame that cannot be read is left out with a warning, and the choice is made again among the others.
 
     Raises:
-        DataError: fewer usable frames than a window holds.
+        DataError: fewer usable frames than a window holds, intrinsics of other images, or no depth at all.
     """
     usable = list(store.poses)
     read: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -93,9 +94,13 @@ def read_window(store: FrameStore, config: VidLLMConfig) -> FrameWindow:
     sizes = {read[number][0].shape[:2] for number in chosen}
     if len(sizes) > 1:
         raise DataError(f"{store.path} mixes colour images of the sizes (height, width) {sorted(sizes)}.")
-    size = network_size(sizes.pop(), config)
+    check_intrinsics(store.color_intrinsics, rgb_size := sizes.pop(), f"{store.path}, colour")
+    check_intrinsics(store.depth_intrinsics, read[chosen[0]][1].shape[:2], f"{store.path}, depth")
+    size = network_size(rgb_size, config)
     fitted = [fit_frame(*read[n], store.color_intrinsics, store.depth_intrinsics, size) for n in chosen]
     rgb, depth, intrinsics = (np.stack(parts) for parts in zip(*fitted, strict=True))
+    if not depth.any():
+        raise DataError(f"{store.path}: none of the {len(chosen)} depth images holds a reading.")
     return FrameWindow(rgb, depth, intrinsics, np.stack([store.poses[number] for number in chosen]))
 
 
@@ -158,6 +163,26 @@ def usable_pose(pose: np.ndarray) -> bool:
     rotation = pose[:3, :3]
     upright = np.allclose(rotation.T @ rotation, np.eye(3), atol=_RIGID) and np.linalg.det(rotation) > 0
     return bool(upright and np.allclose(pose[3], (0, 0, 0, 1), atol=1e-6))
+
+
+def check_intrinsics(matrix: np.ndarray, image_size: tuple[int, int], where: str) -> None:
+    """Refuse a camera matrix [3, 3] that cannot be that of images of (height, width).
+
+    Exported images that were made smaller beside intrinsics that were not are the usual reason.
+
+    Raises:
+        DataError: values that are not finite, a focal length that is not positive, or a principal point far from the
+            middle.
+    """
+    height, width = image_size
+    if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise DataError(f"{where}: the intrinsics {matrix.tolist()} must be finite and their focal lengths positive.")
+    off = np.abs(matrix[:2, 2] / (width, height) - 0.5)
+    if off.max() > _OFF_CENTRE:
+        raise DataError(
+            f"{where}: the principal point ({matrix[0, 2]:g}, {matrix[1, 2]:g}) is far from the middle of images of "
+            f"{width} x {height} pixels; give the intrinsics of these images, or the images at their original size."
+        )
 
 
 def pinhole(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:

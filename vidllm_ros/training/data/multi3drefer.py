@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidllm_ros.model.language_types import locate_pair
-from vidllm_ros.training.data.annotations import Annotation, convert_rows, read_json, rows_of, scene_name, text
+from vidllm_ros.training.data.annotations import Annotation, convert_rows, numbers, read_json, rows_of, scene_name, text
 
 
 def read_multi3drefer(path: Path) -> list[Annotation]:
@@ -22,5 +22,4 @@ def read_multi3drefer(path: Path) -> list[Annotation]:
 
 def _annotation(row: Any) -> Annotation:
     question, answer = locate_pair(text(row, "description"))
-    objects = tuple(sorted({int(number) for number in row["object_ids"]}))
-    return Annotation(scene_name(row), "locate", question, answer, objects)
+    return Annotation(scene_name(row), "locate", question, answer, tuple(sorted(numbers(row, "object_ids"))))

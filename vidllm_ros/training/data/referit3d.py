@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vidllm_ros.model.language_types import locate_pair
 from vidllm_ros.training.data.annotations import Annotation, convert_rows, scene_name, text
-from vidllm_ros.training.data.errors import DataError, log
+from vidllm_ros.training.data.errors import DataError, log, reason
 
 #: The published experiments leave longer utterances out.
 MOST_TOKENS = 24
@@ -55,7 +55,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             for row in reader:
                 yield f"line {reader.line_num}", row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}.") from error
 
 
 def _outside_the_experiments(row: dict[str, str]) -> bool:

@@ -108,9 +108,8 @@ def parse_spec(spec: str) -> DataSpec:
 
 
 def describe_sources() -> str:
-    """All sources, one on each line."""
-    width = max(len(source.usage) for source in SOURCES.values())
-    return "\n".join(f"  {source.usage:{width}}  {source.about}" for source in SOURCES.values())
+    """All sources: what each is, and below it how to write it."""
+    return "\n".join(f"  {name}: {source.about}\n      {source.usage}" for name, source in SOURCES.items())
 
 
 def _rooms(spec: DataSpec, config: VidLLMConfig) -> Iterable[Sample]:

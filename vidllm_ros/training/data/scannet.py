@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vidllm_ros.model.config import VidLLMConfig
-from vidllm_ros.training.data.errors import DataError, log
+from vidllm_ros.training.data.errors import DataError, log, reason
 from vidllm_ros.training.data.frames import read_window, usable_pose
 from vidllm_ros.training.data.scannet_frames import open_frames
 from vidllm_ros.training.data.scannet_objects import ScanObjects, object_files, read_objects
@@ -104,7 +104,7 @@ def find_scenes(folder: Path, listing: Path | None = None) -> tuple[str, ...]:
     try:
         lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{listing} cannot be read: {error}") from error
+        raise DataError(f"{listing} cannot be read: {reason(error)}.") from error
     for number, line in enumerate(lines, 1):
         if line and not SCENE.fullmatch(line):
             raise DataError(f"{listing}, line {number}: expected a name like scene0000_00, got {line[:80]!r}.")
@@ -128,7 +128,7 @@ def read_axis_alignment(path: Path) -> np.ndarray:
         log.warning("%s is missing; the scan's own frame is taken as it is, perhaps turned against the walls", path)
         return np.eye(4)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}.") from error
     for number, line in enumerate(lines, 1):
         key, _, value = line.partition("=")
         if key.strip() != "axisAlignment":

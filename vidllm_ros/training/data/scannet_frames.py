@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidllm_ros.training.data.errors import DataError, log
+from vidllm_ros.training.data.errors import DataError, log, reason
 from vidllm_ros.training.data.frames import read_depth, read_rgb, usable_pose
 from vidllm_ros.training.data.sens import SensFile
 
@@ -82,11 +82,7 @@ class ExportedFrames:
         return poses
 
     def _intrinsics(self, name: str) -> np.ndarray:
-        file = self.path / "intrinsic" / name
-        matrix = read_matrix(file)[:3, :3]
-        if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-            raise DataError(f"{file} holds {matrix.tolist()}; focal lengths must be positive.")
-        return matrix
+        return read_matrix(self.path / "intrinsic" / name)[:3, :3]
 
 
 def read_matrix(path: Path) -> np.ndarray:
@@ -94,7 +90,7 @@ def read_matrix(path: Path) -> np.ndarray:
     try:
         values = np.array([float(word) for word in path.read_text(encoding="utf-8").split()])
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}.") from error
     except ValueError as error:
         raise DataError(f"{path} holds something else than numbers: {error}.") from error
     if values.size != 16:

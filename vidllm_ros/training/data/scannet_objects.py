@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vidllm_ros.model.outputs import Box3D
-from vidllm_ros.training.data.errors import DataError, log
+from vidllm_ros.training.data.errors import DataError, log, reason
 from vidllm_ros.training.data.frames import UNKNOWN, FrameWindow
 
 #: Labels that are the room itself, and the instance that ``Sample`` reserves for them.
@@ -125,7 +125,7 @@ def _entry(path: Path, key: str, meaning: str) -> list[Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}.") from error
     except ValueError as error:
         raise DataError(f"{path} is no readable JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get(key), list):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidllm_ros.training.data.annotations import Annotation, convert_rows, read_json, rows_of, scene_name, text
+from vidllm_ros.training.data.annotations import Annotation, convert_rows, numbers, read_json, rows_of, scene_name, text
 from vidllm_ros.training.data.errors import DataError
 
 
@@ -27,9 +27,13 @@ def read_scanqa(path: Path) -> list[Annotation]:
 
 
 def _annotation(row: Any) -> Annotation:
-    answers = list(dict.fromkeys(" ".join(str(answer).split()) for answer in row["answers"]))
-    if not answers or not all(answers):
-        raise ValueError(f"field 'answers' is {row['answers']!r}")
-    objects = tuple(int(number) for number in row.get("object_ids", ()))
-    question = text(row, "question")
-    return Annotation(scene_name(row), "question", question, answers[0], objects, tuple(answers[1:]))
+    given = row["answers"]
+    if (
+        not isinstance(given, list)
+        or not given
+        or not all(isinstance(answer, str) and answer.strip() for answer in given)
+    ):
+        raise ValueError(f"field 'answers' is {given!r}, no list of answers")
+    first, *others = dict.fromkeys(" ".join(answer.split()) for answer in given)
+    objects = numbers(row, "object_ids") if "object_ids" in row else ()
+    return Annotation(scene_name(row), "question", text(row, "question"), first, objects, tuple(others))

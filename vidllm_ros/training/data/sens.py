@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 import cv2
 import numpy as np
 
-from vidllm_ros.training.data.errors import DataError, log
+from vidllm_ros.training.data.errors import DataError, log, reason
 from vidllm_ros.training.data.frames import usable_pose
 
 VERSION = 4
@@ -60,7 +60,7 @@ class SensFile:
                 self._read_header(file)
                 self._index(file)
         except OSError as error:
-            raise DataError(f"{self.path} cannot be opened: {error.strerror}.") from error
+            raise DataError(f"{self.path} cannot be opened: {reason(error)}.") from error
 
     def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """RGB uint8 [H, W, 3] and depth float32 [h, w] metres of a frame; raises DataError when they are broken."""

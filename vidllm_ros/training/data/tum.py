@@ -19,7 +19,7 @@ from vidllm_ros.evaluation.errors import EvaluationError
 from vidllm_ros.evaluation.trajectory import associate
 from vidllm_ros.evaluation.trajectory_files import read_tum
 from vidllm_ros.model.config import VidLLMConfig
-from vidllm_ros.training.data.errors import DataError, log
+from vidllm_ros.training.data.errors import DataError, log, reason
 from vidllm_ros.training.data.frames import pinhole, read_depth, read_rgb, read_window, undistort
 from vidllm_ros.training.sample import Sample
 
@@ -140,7 +140,7 @@ def read_index(path: Path) -> tuple[np.ndarray, list[str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}.") from error
     for number, line in enumerate(lines, 1):
         fields = line.replace(",", " ").split()
         if not fields or fields[0].startswith("#"):
