@@ -134,13 +134,13 @@ class StitchConfig(_Group):
     )
     max_scale_ratio: float = _parameter(2.0, "Scale ratio, either way, above which a window is rejected.", 1.0, 100.0)
     max_residual: float = _parameter(
-        0.15,
+        0.2,
         "Median distance between shared points, relative to their range, above which a window is rejected.",
         0.0,
         10.0,
     )
     max_rotation_residual: float = _parameter(
-        10.0,
+        15.0,
         "Median angle between shared cameras after alignment, degrees, above which a window is rejected.",
         0.0,
         180.0,
@@ -209,8 +209,9 @@ class DetectionConfig(_Group):
     """Boxes of the labels that are looked for in every window."""
 
     labels: tuple[str, ...] = _parameter(
-        ("chair", "table", "sofa", "bed", "cabinet", "shelf", "lamp", "door", "window"),
-        "Labels located in every window.",
+        ("bed", "sofa", "table", "desk", "chair", "cabinet", "bookshelf", "television", "lamp", "plant"),
+        "Labels located in every window. The default is furniture that the bundled model knows; another model may know "
+        "any phrase.",
     )
     min_score: float = _parameter(0.3, "Smallest score of a box, 0 to 1.", 0.0, 1.0)
 
