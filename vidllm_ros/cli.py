@@ -35,7 +35,9 @@ COMMANDS = {
         "vidllm_ros.node.replay_cli", "Play a ROS 2 bag through the node, ask questions, write a report."
     ),
     "ask": Command("vidllm_ros.perception.cli", "Reconstruct a folder of images or a video and ask about it; no ROS."),
-    "evaluate": Command("vidllm_ros.training.cli", "Score a checkpoint on held-out rooms.", "add_evaluate_parser"),
+    "evaluate": Command(
+        "vidllm_ros.cli", "Score a checkpoint on rooms or a data set, or the node on a bag.", "add_evaluate_parser"
+    ),
     "train": Command("vidllm_ros.training.cli", "Train a network on procedural rooms."),
     "rooms": Command(
         "vidllm_ros.training.rooms.cli", "Make procedural rooms with exact ground truth, or a bag of one."
@@ -48,6 +50,13 @@ COMMANDS = {
         "Say what would keep the node from working: versions, device, checkpoint, topics, frames, state.",
     ),
 }
+
+# What `vidllm evaluate` can evaluate on: functions of the rooms, each of which adds its benchmarks.
+EVALUATIONS = (
+    Command("vidllm_ros.training.cli", "held-out procedural rooms", "add_evaluate_parser"),
+    Command("vidllm_ros.training.evaluate_data", "data sets", "add_parsers"),
+    Command("vidllm_ros.node.replay_evaluate", "a ROS 2 bag, through the real node"),
+)
 
 # The extra of setup.py that brings a package which not every command needs.
 EXTRAS = {"rosbags": "eval", "PIL": "eval", "jinja2": "viz", "plotly": "viz"}
@@ -99,6 +108,18 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         for name, command in COMMANDS.items():
             subparsers.add_parser(name, help=command.summary)
     return parser.parse_args(arguments)
+
+
+def add_evaluate_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``evaluate`` with one subcommand for each benchmark."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help=COMMANDS["evaluate"].summary,
+        description="Score a checkpoint on rooms or a data set, or the node on a bag.",
+    )
+    benchmarks = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
+    for command in EVALUATIONS:
+        getattr(importlib.import_module(command.module), command.add_parser)(benchmarks)
 
 
 def _missing_module(name: str) -> str | None:

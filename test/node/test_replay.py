@@ -185,6 +185,63 @@ def test_a_folder_of_frames_goes_through_the_node(replay, recorded_data):
     assert scores["depth"]["pixels"] > 0 and scores["boxes"][0]["label"] == "cabinet"
 
 
+@pytest.fixture
+def evaluate(tmp_path, capsys, running):
+    """Runs `vidllm evaluate bag` into the node that runs already; exit code, output and folder."""
+
+    def run(recording, *arguments):
+        wait = ["--timeout", "120", "--use-running-node", running]
+        code = cli.main(["evaluate", "bag", str(recording), "--out", str(tmp_path / "out"), *wait, *arguments])
+        return code, capsys.readouterr(), tmp_path / "out"
+
+    return run
+
+
+def test_a_recording_is_scored_and_a_missed_limit_is_an_exit_code(evaluate, recorded_data, tmp_path):
+    questions = tmp_path / "questions.yaml"
+    questions.write_text("- question: Is there a cabinet?\n  answers: [yes, a cabinet]\n")
+    kept = ["--limit", "timing.frames_unused<=0", "--limit", "answers.exact>=0"]
+    arguments = ["--frames", "8", "--questions", str(questions), *kept]
+    code, output, out = evaluate(
+        recorded_data("tum_fr3_cabinet"), *arguments, "--limit", "map.accuracy<0", "--limit", "trajectory.scale>0"
+    )
+    assert code == 3, output.err
+    assert output.err.splitlines()[-1].startswith("vidllm: map.accuracy<0 is missed: it is ")
+    scores = json.loads((out / "scores.json").read_text())
+    assert len(scores["limits"]) == 4 and len(scores["limits_missed"]) == 1
+    assert scores["sources"]["map"] == "true depth along true poses" and scores["map"]["completeness"] > 0
+    assert scores["timing"]["windows"]["count"] == len(rows(out)) and scores["timing"]["windows"]["p50"] > 0
+    assert scores["answers"]["matched"].keys() == {"Is there a cabinet?"}
+    with (out / "path_errors.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == scores["trajectory"]["poses"] == 7  # the first true pose is bad
+    assert "Errors along the way" in (out / "report.html").read_text()
+
+
+def test_the_same_bag_gives_the_same_scores(evaluate, png_bag):
+    results = []
+    for _ in range(2):
+        code, output, out = evaluate(png_bag, "--frames", "4", "--limit", "timing.frames_unused<1")
+        assert code == 0, output.err
+        scores = json.loads((out / "scores.json").read_text())
+        results.append([scores["trajectory"], scores["timing"]["frames_used"], scores["boxes_found"]])
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-3) and results[0][1:] == results[1][1:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--limit", "trajectory.ate<1"], "the nearest is 'trajectory.ate_se3'"),
+        (["--limit", "trajectory.ate_se3"], "not of the form NAME<VALUE"),
+        (["--truth-odometry", "/odom"], "has no nav_msgs/msg/Odometry on /odom"),
+        (["--truth-cloud", "/no/such/file"], "there is no cloud at /no/such/file"),
+        (["--questions", "/no/such.yaml"], "/no/such.yaml cannot be read"),
+    ],
+)
+def test_wrong_truth_and_limits_are_told_before_anything_is_played(evaluate, png_bag, arguments, problem):
+    code, output, out = evaluate(png_bag, *arguments)
+    assert code == 1 and problem in output.err and not out.exists()
+
+
 def test_a_recording_shorter_than_a_window(replay, png_bag):
     code, output, out = replay(png_bag, "--frames", "3")
     assert code == 0, output.err

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ import numpy as np
 
 from vidllm_ros.evaluation import messages, results
 from vidllm_ros.evaluation import truth as ground_truth
+from vidllm_ros.evaluation.along_path import write_path_errors
 from vidllm_ros.evaluation.bags import Bag, is_bag
 from vidllm_ros.evaluation.errors import EvaluationError
 from vidllm_ros.evaluation.folders import INDEX, FrameFolder
+from vidllm_ros.evaluation.limits import Limit
 from vidllm_ros.evaluation.pacing import sampling_for
 from vidllm_ros.evaluation.report import write_report
 from vidllm_ros.evaluation.results import AskedQuestion, Replay
@@ -54,6 +56,8 @@ class ReplayOptions:
         camera_info_topic: empty to choose.
         publish_tf: play /tf and /tf_static too.
         truth: where ground truth is; None to look for it.
+        truth_files: single parts of it.
+        limits: what the scores must keep.
         frames: how many to play; None for all.
         rate: speed; None for lock-step.
         parameters: of the node, checked.
@@ -72,6 +76,8 @@ class ReplayOptions:
     camera_info_topic: str = ""
     publish_tf: bool = False
     truth: Path | None = None
+    truth_files: ground_truth.TruthFiles | None = None
+    limits: tuple[Limit, ...] = ()
     frames: int | None = None
     rate: float | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -81,23 +87,28 @@ class ReplayOptions:
     command: str = ""
 
 
-def replay(options: ReplayOptions) -> Replay:
-    """Play, ask, collect, score and write everything; what came out.
+def replay(options: ReplayOptions) -> tuple[Replay, list[str]]:
+    """Play, ask, collect, score and write everything.
+
+    Returns:
+        What came out, and one sentence for each limit that was missed.
 
     Raises:
         EvaluationError: the recording, the truth or the node cannot be used.
     """
     with open_recording(options) as recording:
-        truth = ground_truth.load(recording, options.truth)
+        truth = ground_truth.load(recording, options.truth, options.truth_files)
         if not options.running_node:  # a node would say so too, but later
             resolve_checkpoint(options.parameters.get("checkpoint", NodeConfig.checkpoint))
         options.out.mkdir(parents=True, exist_ok=True)
         made = _run(options, recording, truth)
         scores = score(made, truth)
-        write_outputs(options, made, scores, truth)
+        figures = scores.figures()
+        missed = [sentence for limit in options.limits if (sentence := limit.missed(figures))]
+        write_outputs(options, made, scores, truth, missed)
     print(summary(made, scores))
     print(f"report   {options.out / 'report.html'}")
-    return made
+    return made, missed
 
 
 def open_recording(options: ReplayOptions) -> Recording:
@@ -112,14 +123,19 @@ def open_recording(options: ReplayOptions) -> Recording:
     return Bag(path, options.topic, options.camera_info_topic)
 
 
-def write_outputs(options: ReplayOptions, made: Replay, scores: Scores, truth: ground_truth.GroundTruth) -> None:
+def write_outputs(
+    options: ReplayOptions, made: Replay, scores: Scores, truth: ground_truth.GroundTruth, missed: Sequence[str]
+) -> None:
     """Every file but those the node and the collector wrote."""
     out = options.out
     results.write(out, made)
-    (out / "scores.json").write_text(json.dumps(scores.to_json(), indent=2) + "\n", encoding="utf-8")
+    content = {**scores.to_json(), "limits": [str(limit) for limit in options.limits], "limits_missed": list(missed)}
+    (out / "scores.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if scores.path is not None:
+        write_path_errors(out / "path_errors.csv", scores.path)
     if len(made.points) and not (out / "map.ply").exists():
         save_cloud(out / "map.ply", made.points, made.colors, {"frame": "map"})
-    write_report(out / "report.html", made, scores, truth, made.lacking(options.required))
+    write_report(out / "report.html", made, scores, truth, made.lacking(options.required), missed)
 
 
 def _run(options: ReplayOptions, recording: Recording, truth: ground_truth.GroundTruth) -> Replay:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vidllm_ros.node.config import NodeConfig
 from vidllm_ros.perception.config import PerceptionConfig
 from vidllm_ros.perception.errors import ConfigError
 
+MISSED = 3  # exit code when a limit is missed
 SUMMARY = "Play a ROS 2 bag through the node, ask questions, write a report."
 
 
@@ -26,6 +28,12 @@ def add_parser(subparsers: Any) -> None:
         description="Play a recording through the real node over ROS 2, ask questions about it and write map.ply, "
         "trajectory.tum, boxes.json, answers.json, windows.csv, config.json, a bag of the results and report.html.",
     )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every replay can be told."""
     parser.add_argument("recording", type=Path, metavar="BAG", help="a ROS 2 bag, or a folder with frames.json")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: replay_NAME)")
     parser.add_argument("--ask", action="append", default=[], metavar="QUESTION", help="may be given several times")
@@ -84,11 +92,19 @@ def add_parser(subparsers: Any) -> None:
         help="play into a node that runs already (/vidllm) in this ROS domain instead of starting one; resets it first",
     )
     parser.add_argument("--timeout", type=float, default=300.0, metavar="S", help="seconds one step may take (300)")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay; 0, or 1 when something required is missing."""
+    return play(arguments, {})
+
+
+def play(arguments: argparse.Namespace, further: Mapping[str, Any]) -> int:
+    """Replay with what an evaluation asks ``further``, fields of ``ReplayOptions``.
+
+    Returns:
+        0; 1 when something required is missing; 3 when a limit is missed.
+    """
     parameters = node_parameters(arguments)
     if arguments.use_running_node and parameters:
         raise ConfigError(
@@ -122,12 +138,15 @@ def run(arguments: argparse.Namespace) -> int:
         timeout=arguments.timeout,
         required=tuple(required),
         command=shlex.join(["vidllm", *sys.argv[1:]]),
+        **further,
     )
-    lacking = replay(options).lacking(required)
-    if lacking:
+    made, missed = replay(options)
+    for sentence in missed:
+        print(f"vidllm: {sentence}", file=sys.stderr)
+    if lacking := made.lacking(required):
         print(f"vidllm: error: {lacking}", file=sys.stderr)
         return 1
-    return 0
+    return MISSED if missed else 0
 
 
 def node_parameters(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -118,13 +118,12 @@ def _run_stage(args: argparse.Namespace, config: LoopConfig) -> None:
 
 
 def add_evaluate_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Add ``evaluate``."""
+    """Add ``rooms`` to the benchmarks of ``evaluate``."""
     parser = subparsers.add_parser(
-        "evaluate",
+        "rooms",
         help="score a checkpoint on held-out procedural rooms",
         description="Score a checkpoint on held-out procedural rooms against baselines that see nothing.",
     )
-    parser.add_argument("benchmark", choices=("rooms",), help="what to evaluate on")
     parser.add_argument("--checkpoint", type=Path, help="checkpoint folder; the bundled nano when not given")
     parser.add_argument("--rooms", type=int, default=50, help="number of rooms")
     parser.add_argument("--frames", type=int, default=32, help="frames per window")
