@@ -175,5 +175,6 @@ def test_the_number_of_heads_follows_the_family():
     tensors = renamed(empty(vggt_shapes(Sizes(dim=128, encoder_heads=2, head_dim=32)))).tensors
     config = implied_config(tensors, large(), Heads())
     assert (config.encoder.heads, config.backbone.heads, config.camera_head.heads) == (2, 4, 4)
+    assert config.name == "converted"
     config = implied_config(tensors, large(), Heads(encoder=8, camera=16))
     assert (config.encoder.heads, config.backbone.heads, config.camera_head.heads) == (8, 4, 16)

@@ -16,7 +16,7 @@ from float64_layers import (
 )
 
 from vidllm_ros.model.config import EncoderConfig
-from vidllm_ros.model.encoder import Encoder
+from vidllm_ros.model.encoder import Encoder, keep_checkpoint_names
 
 DIM, LAYERS, HEADS, REGISTERS, SLOTS = 16, 3, 2, 2, 4
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -155,3 +155,23 @@ def test_half_precision_weights_take_float32_images(dtype):
     features = model(images())
     assert features.dtype == dtype
     assert (features - expected).abs().mean() < 0.05 * expected.abs().mean()
+
+
+def test_checkpoints_have_the_same_names_whatever_version_of_transformers_wrote_them():
+    model = encoder()
+    names = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert "dinov2.encoder.layer.0.attention.q_proj.weight" in names
+    # Attention as transformers 5.0 nests it.
+    for layer in model.dinov2.encoder.layer:
+        installed, older = layer.attention, torch.nn.Module()
+        older.attention, older.output = torch.nn.Module(), torch.nn.Module()
+        older.attention.query, older.attention.key = installed.q_proj, installed.k_proj
+        older.attention.value, older.output.dense = installed.v_proj, installed.o_proj
+        layer.attention = older
+    assert "dinov2.encoder.layer.0.attention.attention.query.weight" in model.state_dict()
+    keep_checkpoint_names(model.dinov2)
+    assert model.state_dict().keys() == names.keys()
+    changed = {name: tensor + 1 for name, tensor in names.items()}
+    assert not any(model.load_state_dict(changed, strict=True))
+    assert all(torch.equal(tensor, changed[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(older.attention.key.weight, changed["dinov2.encoder.layer.2.attention.k_proj.weight"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
@@ -10,6 +13,14 @@ from vidllm_ros.model.config import EncoderConfig
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
+
+# The names of transformers 5.0 and those of 5.23, which checkpoints hold whatever version wrote them.
+RENAMED = {
+    ".attention.attention.query.": ".attention.q_proj.",
+    ".attention.attention.key.": ".attention.k_proj.",
+    ".attention.attention.value.": ".attention.v_proj.",
+    ".attention.output.dense.": ".attention.o_proj.",
+}
 
 
 class Encoder(nn.Module):
@@ -40,6 +51,7 @@ class Encoder(nn.Module):
         self.dinov2.embeddings.mask_token.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(IMAGE_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGE_STD)[:, None, None], persistent=False)
+        keep_checkpoint_names(self.dinov2)
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode frames.
@@ -65,3 +77,25 @@ class Encoder(nn.Module):
             if index in self.config.feature_layers:
                 kept.append(self.dinov2.layernorm(states)[:, skipped:])
         return torch.stack(kept, dim=1)
+
+
+def keep_checkpoint_names(dinov2: nn.Module) -> None:
+    """Make a DINOv2 of any transformers 5 write and read tensors under the names that checkpoints have."""
+    if any(old in name for name in dinov2.state_dict() for old in RENAMED):
+        dinov2.register_state_dict_post_hook(_to_checkpoint_names)
+        dinov2.register_load_state_dict_pre_hook(_from_checkpoint_names)
+
+
+def _to_checkpoint_names(module: nn.Module, state: MutableMapping[str, Any], prefix: str, *_: Any) -> None:
+    _rename(state, prefix, RENAMED)
+
+
+def _from_checkpoint_names(module: nn.Module, state: MutableMapping[str, Any], prefix: str, *_: Any) -> None:
+    _rename(state, prefix, {new: old for old, new in RENAMED.items()})
+
+
+def _rename(state: MutableMapping[str, Any], prefix: str, table: dict[str, str]) -> None:
+    for name in [name for name in state if name.startswith(prefix)]:
+        for before, after in table.items():
+            if before in name:
+                state[name.replace(before, after)] = state.pop(name)

@@ -94,8 +94,9 @@ def implied_config(tensors: Mapping[str, Tensor], base: VidLLMConfig, heads: Hea
         # The metric decoder follows the depth decoder, whose size fits this width.
         depth = scaled.depth_head
         metric = replace(base.metric_depth, features=depth.features, channels=depth.channels)
-        scaled = replace(scaled, metric_depth=metric, name="converted")
-    return scaled
+        scaled = replace(scaled, metric_depth=metric)
+    same = replace(base, patches=None, language=None, grounding=None) == scaled
+    return scaled if same else replace(scaled, name="converted")
 
 
 def spread(layers: int, like: Sequence[int], of: int) -> list[int]:
