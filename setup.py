@@ -19,6 +19,7 @@ setup(
     packages=find_packages(include=["vidllm_ros", "vidllm_ros.*"]),
     package_data={"vidllm_ros": ["checkpoints/*/*", "**/*.css", "**/*.html", "**/*.js", "**/*.json", "**/*.yaml"]},
     install_requires=[
+        "huggingface_hub>=1,<3",
         "numpy>=1.26",
         "open3d>=0.18,<0.21",
         "opencv-python>=4.8,<5",
