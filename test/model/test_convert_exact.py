@@ -1,5 +1,6 @@
 """A converted network computes what VGGT computes; each test names its point of the list of silent mistakes."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from vggt_layout import Sizes, encoder_shapes, miniature_vggt, random_tensors
 from vggt_reference import aggregator, camera_encodings, depth_and_confidence, encoder, vggt
 
-from vidllm_ros.model import VidLLM
+from vidllm_ros.model import VidLLM, VidLLMConfig
 from vidllm_ros.model.convert.conversion import Request, convert
 from vidllm_ros.model.convert.shapes import Heads
 from vidllm_ros.model.pose_encoding import decode_pose
@@ -100,9 +101,7 @@ def test_any_width_and_depth(sizes, tmp_path):
     assert_same(model.reconstruct(images[None]), vggt(doubles(tensors), images.double().numpy(), sizes))
 
 
-def _with_patches_of(pixels: int):
-    from dataclasses import replace
-
+def _with_patches_of(pixels: int) -> VidLLMConfig:
     base = large()
     size = (32 * pixels, 42 * pixels)
     return replace(base, image_size=size, encoder=replace(base.encoder, patch_size=pixels))
@@ -292,13 +291,10 @@ def test_11_depth_and_translation_share_one_factor_and_confidence_has_none(model
 def test_a_plain_dinov2_is_the_encoder(tmp_path):
     tensors = random_tensors(encoder_shapes(S), seed=3)
     torch.save(tensors, tmp_path / "dinov2.pth")
-    request = Request(base=large(), dinov2=tmp_path / "dinov2.pth", heads=Heads(encoder=S.encoder_heads))
-    images = frames(2, 42, 28)
-    # A backbone 32 wide instead of the 1,024 of the paper: only to keep this quick.
-    from dataclasses import replace
-
-    base = large()
-    small = replace(base, backbone=replace(base.backbone, pairs=4, heads=4, head_layers=(0, 1, 2, 3)))
-    small = replace(small, depth_head=replace(base.depth_head, features=8, channels=(8, 8, 8, 8)))
-    model = convert(replace(request, base=small)).model
+    images, base = frames(2, 42, 28), large()
+    # Four pairs and a narrow head instead of the paper's: only to keep this quick.
+    shallow = replace(base, backbone=replace(base.backbone, pairs=4, heads=4, head_layers=(0, 1, 2, 3)))
+    shallow = replace(shallow, depth_head=replace(base.depth_head, features=8, channels=(8, 8, 8, 8)))
+    heads = Heads(encoder=S.encoder_heads)
+    model = convert(Request(base=shallow, dinov2=tmp_path / "dinov2.pth", heads=heads)).model
     assert relative(model.encode(images)[:, -1], encoder(doubles(tensors), images.double().numpy(), S)) < 1e-4
