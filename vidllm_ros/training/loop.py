@@ -202,9 +202,20 @@ class TrainingLoop:
             f"{remaining / 60:.1f} min left",
             flush=True,
         )
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", "frames", "seconds", *row])
-            writer.writerow([self.step_index, self.frames, round(self.seconds, 1), *(f"{v:.5f}" for v in row.values())])
+        values = {"step": self.step_index, "frames": self.frames, "seconds": round(self.seconds, 1)}
+        append_row(path, {**values, **{name: f"{value:.5f}" for name, value in row.items()}})
+
+
+def append_row(path: Path, row: dict[str, object]) -> None:
+    """Add a row to a CSV file with a header; a value never seen before becomes a new column of the whole file."""
+    rows: list[dict[str, object]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    columns = list(dict.fromkeys([*(rows[0] if rows else row), *row]))
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows([*rows, row])
+    os.replace(partial, path)
