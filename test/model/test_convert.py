@@ -15,6 +15,7 @@ from vggt_layout import Sizes, encoder_shapes, miniature_vggt, random_tensors
 
 from vidllm_ros import cli
 from vidllm_ros.model import VidLLM
+from vidllm_ros.model.convert.card import hub_licence
 from vidllm_ros.model.convert.conversion import Request, convert
 from vidllm_ros.model.convert.shapes import Heads
 from vidllm_ros.model.convert.sources import ConversionError, read_tensors
@@ -251,6 +252,10 @@ def test_the_seed_decides_what_starts_at_random(vggt_file):
     assert not torch.equal(
         first["reconstruction.metric_depth.hidden.weight"], other["reconstruction.metric_depth.hidden.weight"]
     )
+
+
+def test_a_licence_that_cannot_be_looked_up_is_no_failure():
+    assert hub_licence("not a name!") == "not found; see https://huggingface.co/not a name!"
 
 
 def test_every_size_takes_a_language_model():

@@ -1,6 +1,7 @@
 """Every published name has its place here, and whatever has none stops the conversion."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from vidllm_ros.model.convert.names import DINOV2_HUB, DROPPED_PARTS, ENCODER, V
 from vidllm_ros.model.convert.shapes import Heads, implied_config
 from vidllm_ros.model.convert.sources import ConversionError
 from vidllm_ros.model.reconstruction import ReconstructionModel
-from vidllm_ros.model.sizes import large
+from vidllm_ros.model.sizes import large, small
 
 TRACK = {name: shape for name, shape in published_names().items() if name.startswith("track_head.")}
 
@@ -178,3 +179,18 @@ def test_the_number_of_heads_follows_the_family():
     assert config.name == "converted"
     config = implied_config(tensors, large(), Heads(encoder=8, camera=16))
     assert (config.encoder.heads, config.backbone.heads, config.camera_head.heads) == (8, 4, 16)
+
+
+@pytest.mark.parametrize(
+    ("make", "published_encoder"),
+    [
+        (small, Sizes(dim=384, encoder_layers=12, encoder_registers=4, grid=37, mlp_ratio=4)),  # dinov2_vits14_reg
+        (large, VGGT_1B),  # dinov2_vitl14_reg
+    ],
+)
+def test_dinov2_with_registers_is_the_encoder_of_its_size(make, published_encoder):
+    tensors = rename(empty(encoder_shapes(published_encoder)), DINOV2_HUB)
+    config = implied_config(tensors.tensors, make(), Heads())
+    assert config == replace(make(), patches=None, language=None, grounding=None)
+    with torch.device("meta"):
+        check(tensors, ReconstructionModel(config).state_dict())
