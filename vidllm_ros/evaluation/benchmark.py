@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from vidllm_ros.evaluation.errors import EvaluationError
 
-RESULTS = "results.jsonl"
+RESULTS, SETTINGS = "results.jsonl", "settings.json"
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class EvaluatedWindow:
 
 def run(
     scenes: Sequence[str],
-    load: Callable[[str], EvaluatedWindow],
-    evaluate: Callable[[EvaluatedWindow], dict[str, Any]],
+    load: Callable[[str], Item],
+    evaluate: Callable[[Item], dict[str, Any]],
     out: Path,
     shard: tuple[int, int] = (0, 1),
     say: Callable[[str], None] | None = None,
@@ -70,8 +71,9 @@ def run(
 
     Args:
         scenes: names in a fixed order.
-        load: the window of a scene; a scene it raises a ValueError for is skipped and reported.
-        evaluate: its result, which JSON can hold.
+        load: what is known of a scene, such as an ``EvaluatedWindow``.
+        evaluate: its result, which JSON can hold. A scene for which either raises a ValueError is left out and
+            reported.
         out: folder for ``results.jsonl``.
         shard: (k, n): every n-th scene from the k-th on, counted from 0.
         say: told the progress; stderr when not given.
@@ -96,12 +98,12 @@ def run(
     with (out / RESULTS).open("a", encoding="utf-8") as file:
         for count, scene in enumerate(waiting, 1):
             try:
-                window = load(scene)
+                result = evaluate(load(scene))
             except ValueError as error:
                 problem = f"{scene}: {error}"
                 tell(f"left out: {problem}")
                 continue
-            done[scene] = {"scene": scene, **evaluate(window)}
+            done[scene] = {"scene": scene, **result}
             file.write(json.dumps(done[scene], allow_nan=True) + "\n")
             file.flush()
             spent = time.monotonic() - started
@@ -111,6 +113,20 @@ def run(
     if not rows:
         raise EvaluationError(f"none of {len(wanted)} scenes could be used; the last one, {problem or 'none at all'}")
     return rows
+
+
+def same_run(out: Path, settings: dict[str, Any]) -> None:
+    """Write ``settings.json``, and refuse to continue the results of other settings.
+
+    Raises:
+        EvaluationError: the folder holds results of another checkpoint or other data.
+    """
+    text = json.dumps(settings, indent=2, default=str) + "\n"
+    file = out / SETTINGS
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise EvaluationError(f"{out} holds results of another checkpoint or other data: choose another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

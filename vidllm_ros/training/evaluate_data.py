@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not isinstance(source, SceneSource):
         raise EvaluationError(f"{specification} is no list of scenes.")
     settings = {"checkpoint": str(checkpoint), "data": specification, "frames": config.window_size}
-    _same_run(out, settings)
+    benchmark.same_run(out, settings)
     scenes = source.scenes[: arguments.limit_scenes]
     evaluate = window_benchmarks.questions(model) if asks else window_benchmarks.geometry(model)
     rows = benchmark.run(scenes, lambda scene: window_of(source.load(scene)), evaluate, out, arguments.shard)
@@ -122,17 +122,6 @@ def window_of(sample: Any) -> Any:
         T_scene_window=scene_from_world(sample.T_world_camera) @ sample.T_world_camera[0],
         questions=tuple(questions),
     )
-
-
-def _same_run(out: Path, settings: dict[str, Any]) -> None:
-    """Refuse to continue results of another checkpoint or other data."""
-    import json
-
-    file = out / "settings.json"
-    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != settings:
-        raise EvaluationError(f"{out} holds results of another checkpoint or other data: choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _shard(text: str) -> tuple[int, int]:
