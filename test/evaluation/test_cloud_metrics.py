@@ -47,3 +47,30 @@ def test_empty_far_and_broken_clouds():
         reconstruction.cloud_metrics(np.array([[0, 0, np.nan], [0, 0, 0], [1, 1, 1]]), cloud)
     with pytest.raises(EvaluationError, match=r"\[N, 3\]"):
         reconstruction.cloud_metrics(np.zeros((3, 4)), cloud)
+
+
+def test_scenes_are_averaged_and_those_without_an_f_score_counted():
+    cloud = np.random.default_rng(0).uniform(0, 1, (200, 3))
+    good = reconstruction.cloud_metrics(cloud, cloud)
+    half = reconstruction.cloud_metrics(np.concatenate([cloud, cloud + 50]), cloud)
+    far, empty = (reconstruction.cloud_metrics(other, cloud) for other in (cloud + 50, np.zeros((0, 3))))
+    mean = reconstruction.summary([good, half, far, empty])
+    assert mean.precision == pytest.approx((1 + 0.5 + 0) / 3, abs=0.01) and mean.recall == pytest.approx(2 / 3)
+    # not the harmonic mean of the averages
+    assert mean.f_score == pytest.approx((good.f_score + half.f_score) / 2)
+    assert (mean.scenes, mean.without_f_score) == (4, 2)
+    with pytest.raises(EvaluationError, match="no scene"):
+        reconstruction.summary([])
+
+
+def test_units_order_and_world_change_what_they_must():
+    rng = np.random.default_rng(1)
+    a, b = rng.uniform(0, 1, (300, 3)), rng.uniform(0, 1, (250, 3))
+    errors = reconstruction.cloud_metrics(a, b, voxel_size=0)
+    shuffled = reconstruction.cloud_metrics(rng.permutation(a), rng.permutation(b), voxel_size=0)
+    assert vars(shuffled) == pytest.approx(vars(errors), rel=1e-12)
+    swapped = reconstruction.cloud_metrics(b, a, voxel_size=0)
+    assert (swapped.accuracy, swapped.precision) == (errors.completeness, errors.recall)
+    centimetres = reconstruction.cloud_metrics(100 * a, 100 * b, threshold=5.0, voxel_size=0)
+    assert centimetres.accuracy == pytest.approx(100 * errors.accuracy)
+    assert centimetres.f_score == pytest.approx(errors.f_score)

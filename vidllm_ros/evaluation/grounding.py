@@ -131,9 +131,7 @@ def multi3drefer_scores(
         EvaluationError: no description, or lists of unequal length.
     """
     if len(predicted) != len(truth) or not len(truth):
-        raise EvaluationError(
-            f"{len(predicted)} lists of predicted and {len(truth)} of true boxes: one of each."
-        )
+        raise EvaluationError(f"{len(predicted)} lists of predicted and {len(truth)} of true boxes: one of each.")
     scores = np.zeros(len(truth))
     for k, (found, wanted) in enumerate(zip(predicted, truth, strict=True)):
         iou = box_iou(found, wanted, epsilon, dtype).astype(np.float32)

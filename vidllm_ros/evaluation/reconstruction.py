@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,38 @@ def cloud_metrics(
     precision, recall = float(np.mean(to_truth < threshold)), float(np.mean(to_prediction < threshold))
     f_score = 2 * precision * recall / (precision + recall) if precision + recall else float("nan")
     return CloudErrors(float(to_truth.mean()), float(to_prediction.mean()), precision, recall, f_score)
+
+
+@dataclass(frozen=True)
+class CloudSummary(CloudErrors):
+    """Means over scenes, each figure over the scenes that have it.
+
+    Attributes:
+        scenes: how many there are.
+        without_f_score: how many have no F-score, because nothing matched or a cloud was empty.
+    """
+
+    scenes: int
+    without_f_score: int
+
+
+def summary(errors: Iterable[CloudErrors]) -> CloudSummary:
+    """Mean of each figure over scenes; the F-score is that of each scene, averaged, as Atlas and NeuralRecon do it.
+
+    Scenes without an F-score leave its mean, which flatters a method that fails there: their number is reported.
+
+    Raises:
+        EvaluationError: no scene.
+    """
+    rows = list(errors)
+    if not rows:
+        raise EvaluationError("no scene to summarise.")
+    means = []
+    for name in ("accuracy", "completeness", "precision", "recall", "f_score"):
+        values = np.array([getattr(row, name) for row in rows])
+        known = values[np.isfinite(values)]
+        means.append(float(known.mean()) if len(known) else float("nan"))
+    return CloudSummary(*means, len(rows), sum(not np.isfinite(row.f_score) for row in rows))
 
 
 def voxel_means(points: np.ndarray, voxel_size: float) -> np.ndarray:
