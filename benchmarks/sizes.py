@@ -16,6 +16,7 @@ from tables import table  # first: it finds the checkout
 import torch
 from live_memory import peak_bytes
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from vidllm_ros.model import VidLLM, VidLLMConfig
 from vidllm_ros.model.checkpoint import weightless
@@ -36,11 +37,16 @@ MEMORY = {
 PARTS = ("encoder", "adapter", "backbone", "camera_head", "depth_head", "metric_depth")
 
 
-def network(config: VidLLMConfig) -> VidLLM:
-    """The whole network without a single weight; only the tokenizer's length matters where no vocabulary is given."""
+def network_tokenizer() -> PreTrainedTokenizerBase:
+    """A tokenizer of a thousand tokens; only its length matters, where no vocabulary size is given."""
     texts = [f"{a}{b}{c} " for a in "abcdefghij" for b in "klmnopqrst" for c in CONVERSATION_MARKS]
+    return train_tokenizer(texts * 2, 1000)
+
+
+def network(config: VidLLMConfig) -> VidLLM:
+    """The whole network without a single weight."""
     with weightless():
-        return VidLLM(config, train_tokenizer(texts * 2, 1000))
+        return VidLLM(config, network_tokenizer())
 
 
 def millions(module: nn.Module | None) -> str:
