@@ -31,11 +31,13 @@ class Question:
         key: unique in the data set.
         text: as it is asked.
         answers: accepted ones.
+        bare: the question without the situation told before it; empty when they are the same.
     """
 
     key: str
     text: str
     answers: tuple[str, ...]
+    bare: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""``vidllm evaluate tum | clips | scannet | scanqa``: a checkpoint on data sets that the training sources read."""
+"""``vidllm evaluate tum | clips | scannet | scanqa | sqa3d``: a checkpoint on data that the training sources read."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ BENCHMARKS = {
     "clips": Benchmark("depth, poses and trajectory on clips with frames.json", "a clip, or a folder of clips"),
     "scannet": Benchmark("depth, poses and trajectory on ScanNet", "the folder of scans"),
     "scanqa": Benchmark("question answering on ScanQA", "the annotations, ScanQA_v1.0_val.json", asks=True),
+    "sqa3d": Benchmark(
+        "situated question answering on SQA3D", "the questions, v1_balanced_questions_test_scannetv2.json", asks=True
+    ),
 }
 
 
@@ -60,6 +63,7 @@ def add_parsers(subparsers: Any) -> None:
         )
         if benchmark.asks:
             parser.add_argument("--scans", type=Path, required=True, metavar="DIR", help="the folder of ScanNet scans")
+        if name == "scanqa":
             parser.add_argument(
                 "--dialects",
                 default=MODELS_DIALECTS,
@@ -80,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vidllm_ros.training.data.scenes import SceneSource
 
     asks = BENCHMARKS[arguments.name].asks
-    dialects = arguments.dialects.split(",") if asks else []
+    dialects = arguments.dialects.split(",") if arguments.name == "scanqa" else []
     for name in dialects:
         dialect(name)  # a wrong name is told before hours of work
     checkpoint, out = arguments.checkpoint or NANO, arguments.out or Path(f"evaluate_{arguments.name}")
@@ -94,9 +98,12 @@ def run(arguments: argparse.Namespace) -> int:
     benchmark.same_run(out, settings)
     scenes = source.scenes[: arguments.limit_scenes]
     evaluate = window_benchmarks.questions(model) if asks else window_benchmarks.geometry(model)
-    rows = benchmark.run(scenes, lambda scene: window_of(source.load(scene)), evaluate, out, arguments.shard)
-    if asks:
+    bare = bare_questions(arguments.data) if arguments.name == "sqa3d" else frozenset()
+    rows = benchmark.run(scenes, lambda scene: window_of(source.load(scene), bare), evaluate, out, arguments.shard)
+    if arguments.name == "scanqa":
         report = window_benchmarks.scanqa_report(rows, settings, dialects)
+    elif arguments.name == "sqa3d":
+        report = window_benchmarks.sqa3d_report(rows, settings)
     else:
         report = window_benchmarks.geometry_report(arguments.name, rows, settings)
     report.write(out)
@@ -105,13 +112,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def window_of(sample: Any) -> Any:
+def bare_questions(path: Path) -> frozenset[str]:
+    """The questions of SQA3D's file without their situations: their beginnings decide their kinds."""
+    from vidllm_ros.training.data.annotations import read_json
+
+    return frozenset(str(row["question"]).strip() for row in read_json(path)["questions"])
+
+
+def without_situation(text: str, questions: frozenset[str]) -> str:
+    """The longest of the ``questions`` that ``text`` ends with; empty when there is none."""
+    words = text.split(" ")
+    return next((rest for k in range(len(words)) if (rest := " ".join(words[k:])) in questions), "")
+
+
+def window_of(sample: Any, bare: frozenset[str] = frozenset()) -> Any:
     """A training sample as the benchmarks see it; a question's key is its scene and its number there."""
     from vidllm_ros.evaluation.benchmark import EvaluatedWindow, Question
     from vidllm_ros.training.rooms import scene_from_world
 
     questions = (
-        Question(f"{sample.name}#{k}", task.question, (task.answer, *task.other_answers))
+        Question(
+            f"{sample.name}#{k}",
+            task.question,
+            (task.answer, *task.other_answers),
+            without_situation(task.question, bare),
+        )
         for k, task in enumerate(sample.tasks)
     )
     return EvaluatedWindow(

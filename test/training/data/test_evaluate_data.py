@@ -71,6 +71,26 @@ def test_scanqa_is_asked_and_scored_in_several_dialects(evaluate, tmp_path):
     assert row["answers"][0]["accepted"] == ["table", "a table"]
 
 
+def test_sqa3d_is_scored_by_kind_of_question(evaluate, tmp_path):
+    write_scan(tmp_path / "scans")
+    asked = {1: "What is red?", 2: "Is the chair. Blue?", 3: "Which way?"}
+    rows = [
+        {"scene_id": SCENE, "situation": "I sit here. It is warm", "question": q, "question_id": k}
+        for k, q in asked.items()
+    ]
+    name = "v1_balanced_{}_test_scannetv2.json"
+    (tmp_path / name.format("questions")).write_text(json.dumps({"questions": rows}))
+    answers = [{"scene_id": SCENE, "question_id": k, "answers": [{"answer": "table"}]} for k in asked]
+    (tmp_path / name.format("sqa_annotations")).write_text(json.dumps({"annotations": answers}))
+    data = ["--data", tmp_path / name.format("questions"), "--scans", tmp_path / "scans", "--frames", 2]
+    code, output, out = evaluate("sqa3d", *data)
+    assert code == 0, output.err
+    assert "| EM@1 (what), % (1 questions) |" in output.out and "| EM@1 (is), % (1 questions) |" in output.out
+    assert "| EM@1 (which), % (1 questions) |" in output.out and "| 57.3 |" in output.out
+    (row,) = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert row["answers"][1]["question"] == "I sit here. It is warm. Is the chair. Blue?"
+
+
 def test_wrong_arguments_are_told_before_any_work(evaluate, tmp_path):
     code, output, out = evaluate("tum", "--data", tmp_path / "nothing")
     assert code == 1 and "nothing" in output.err and not (out / "results.jsonl").exists()
