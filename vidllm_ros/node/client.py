@@ -131,14 +131,15 @@ class VidllmClient:
         Raises:
             ClientError: there is no answer; ``code`` says why.
         """
+        # The generated code ends the whole process when a number is of another type than the field.
         request = Query.Request(
-            question=question,
-            task=task,
-            scope=scope,
-            stamp=ns_to_stamp(stamp_ns),
-            frame_id=frame_id,
-            max_new_tokens=max_new_tokens,
-            timeout=timeout,
+            question=str(question),
+            task=int(task),
+            scope=int(scope),
+            stamp=ns_to_stamp(int(stamp_ns)),
+            frame_id=str(frame_id),
+            max_new_tokens=int(max_new_tokens),
+            timeout=float(timeout),
         )
         response = self._call(self._query, request, timeout + _PATIENCE)
         if not response.success:
@@ -167,12 +168,12 @@ class VidllmClient:
         if not self._stream.wait_for_server(timeout_sec=_PATIENCE):
             raise ClientError(f"no node serves {self.target}/query_stream")
         goal = QueryAction.Goal(
-            question=question,
-            task=task,
-            scope=scope,
-            stamp=ns_to_stamp(stamp_ns),
-            frame_id=frame_id,
-            max_new_tokens=max_new_tokens,
+            question=str(question),
+            task=int(task),
+            scope=int(scope),
+            stamp=ns_to_stamp(int(stamp_ns)),
+            frame_id=str(frame_id),
+            max_new_tokens=int(max_new_tokens),
         )
         cancel = threading.Event()
         handle: Any = None
@@ -197,11 +198,11 @@ class VidllmClient:
 
     def enable(self, on: bool) -> str:
         """Starts or stops taking frames; the node's message."""
-        return self._checked(self._call(self._enable, SetBool.Request(data=on), _PATIENCE))
+        return self._checked(self._call(self._enable, SetBool.Request(data=bool(on)), _PATIENCE))
 
     def save_map(self, path: str, overwrite: bool = False, timeout: float = 60.0) -> int:
         """Writes the map on the node's machine; the number of points."""
-        response = self._call(self._save_map, SaveMap.Request(path=path, overwrite=overwrite), timeout)
+        response = self._call(self._save_map, SaveMap.Request(path=str(path), overwrite=bool(overwrite)), timeout)
         self._checked(response)
         return response.point_count
 
