@@ -261,3 +261,38 @@ def test_empty_labels_stop_the_search_for_boxes(client, robot):
         assert not robot.received["detections"]
     finally:
         set_parameters(client, {"detection.labels": ["chair"]})
+
+
+def test_every_parameter_of_the_running_node_changes_or_says_why_not(client):
+    """Each value is taken and can be read back, or is refused with its reason and stays."""
+    before = dict(zip(ALL, get_parameters(client, list(ALL)), strict=True))
+    try:
+        results = set_parameters(client, {name: before[name] if before[name] != [] else [] for name in ALL})
+        for name, parameter in ALL.items():
+            fixed = isinstance(parameter, NodeParameter) and parameter.changes is not Changes.ANY_TIME
+            assert results[name].successful != fixed, (name, results[name].reason)
+            assert results[name].successful or "unconfigured" in results[name].reason or "read" in results[name].reason
+        wrong = {n: p.maximum * 2 + 1 for n, p in ALL.items() if p.kind in (int, float) and p.maximum is not None}
+        for name, result in set_parameters(client, wrong).items():
+            assert not result.successful and result.reason, name
+        assert dict(zip(ALL, get_parameters(client, list(ALL)), strict=True)) == before
+    finally:
+        set_parameters(client, {name: value for name, value in before.items() if name.startswith("window.")})
+
+
+def test_an_unknown_key_in_a_parameter_file_is_named_in_the_log(capfd, tmp_path):
+    from vidllm_ros.node.node import VidllmNode
+
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "/**:\n  ros__parameters:\n    window.siez: 8\n    map:\n      voxelsize: 0.1\n    autostart: false\n"
+    )
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "--params-file", str(file), "-r", "__ns:=/typo"], context=context)
+    node = VidllmNode(context=context)
+    node.close()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+    said = "".join(capfd.readouterr())
+    assert "unknown parameter 'window.siez' has no effect; the nearest known one is 'window.size'" in said
+    assert "unknown parameter 'map.voxelsize' has no effect; the nearest known one is 'map.voxel_size'" in said
