@@ -38,6 +38,16 @@ def test_one_point_per_voxel():
     np.testing.assert_allclose(reconstruction.voxel_means(points, 0.02), [[0.0005, 0, 0], [0.5, 0, 0]])
 
 
+def test_voxels_of_clouds_too_wide_to_number():
+    points = np.array([[0.0, 0, 0], [0.001, 0, 0], [1e6, 1e6, 1e6]])
+    np.testing.assert_allclose(reconstruction.voxel_means(points, 0.02), [[0.0005, 0, 0], [1e6, 1e6, 1e6]])
+    rng = np.random.default_rng(2)
+    near = rng.uniform(-1, 1, (2000, 3))
+    # one far point makes the grid too wide; the voxels near the rest stay the same
+    far = reconstruction.voxel_means(np.concatenate([near, [[5e6, 5e6, 5e6]]]), 0.1)
+    np.testing.assert_allclose(far[:-1], reconstruction.voxel_means(near, 0.1), atol=1e-9)
+
+
 def test_empty_far_and_broken_clouds():
     cloud = np.zeros((3, 3))
     assert math.isnan(reconstruction.cloud_metrics(np.zeros((0, 3)), cloud).accuracy)

@@ -71,12 +71,12 @@ def from_depth(
     stamps = np.array(sorted(depth), dtype=np.int64)
     images, poses = associate(stamps, stamps_ns)
     chosen = np.unique(np.linspace(0, len(images) - 1, MAX_FRAMES).astype(int)) if len(images) else []
-    points = np.zeros((0, 3))
+    parts = []
     for k in chosen:
         image = np.array(depth[int(stamps[images[k]])](), dtype=np.float64)
         thinned = np.zeros_like(image)
         thinned[::_STRIDE, ::_STRIDE] = image[::_STRIDE, ::_STRIDE]
-        points = np.concatenate([points, lift(thinned, intrinsics, T_world_camera[poses[k]])])
+        points = lift(thinned, intrinsics, T_world_camera[poses[k]])
         if len(points):
-            points = voxel_means(points, VOXEL)
-    return points
+            parts.append(voxel_means(points, VOXEL))
+    return voxel_means(np.concatenate(parts), VOXEL) if parts else np.zeros((0, 3))
