@@ -127,7 +127,6 @@ class Refuse(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Refuse())
 from vidllm_ros import cli
-from vidllm_ros.node import doctor_observer
 sys.exit(cli.main(["doctor", "--checkpoint", sys.argv[1], "--device", "cpu"]))
 """
     command = [sys.executable, "-c", code, str(checkpoint)]
