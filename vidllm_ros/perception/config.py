@@ -213,7 +213,7 @@ class DetectionConfig(_Group):
         "Labels located in every window. The default is furniture that the bundled model knows; another model may know "
         "any phrase.",
     )
-    min_score: float = _parameter(0.3, "Smallest score of a box, 0 to 1.", 0.0, 1.0)
+    min_score: float = _parameter(0.5, "Smallest score of a box, 0 to 1.", 0.0, 1.0)
 
 
 @dataclass(frozen=True)
