@@ -134,7 +134,7 @@ class StitchConfig(_Group):
     )
     max_scale_ratio: float = _parameter(2.0, "Scale ratio, either way, above which a window is rejected.", 1.0, 100.0)
     max_residual: float = _parameter(
-        0.2,
+        0.25,
         "Median distance between shared points, relative to their range, above which a window is rejected.",
         0.0,
         10.0,
