@@ -21,7 +21,7 @@ from vidllm_ros.node.conversions import ns_to_stamp
 from vidllm_ros.node.qos import REQUESTS, TEXT
 from vidllm_ros.srv import Query, SaveMap
 
-_PATIENCE = 10.0  # seconds a request may take beyond its own timeout
+_PATIENCE = 20.0  # seconds a request may take beyond its own timeout
 
 
 class ClientError(RuntimeError):
