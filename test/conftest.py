@@ -25,3 +25,26 @@ def recorded_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A whole network of random weights that runs in milliseconds."""
+    from miniature import vidllm
+
+    folder = tmp_path_factory.mktemp("tiny")
+    vidllm(seed=3).save_pretrained(folder, dtype="float32")
+    return folder
+
+
+@pytest.fixture
+def evaluate(tiny_checkpoint, tmp_path, capsys):
+    """Runs `vidllm evaluate` with that network; exit code, output and folder."""
+    from vidllm_ros import cli
+
+    def run(name, *arguments):
+        out = tmp_path / "out"
+        given = ["evaluate", name, "--checkpoint", str(tiny_checkpoint), "--out", str(out), *map(str, arguments)]
+        return cli.main(given), capsys.readouterr(), out
+
+    return run

@@ -4,32 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from miniature import vidllm
 from PIL import Image
 from test_benchmark_readers import write_category, write_nyu
 
-from vidllm_ros import cli
 from vidllm_ros.evaluation.image_benchmarks import in_image, pose_report
 from vidllm_ros.perception.images import image_to_network
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    vidllm(seed=3).save_pretrained(folder, dtype="float32")
-    return folder
-
-
-@pytest.fixture
-def evaluate(checkpoint, tmp_path, capsys):
-    """Runs `vidllm evaluate`; exit code, output and folder."""
-
-    def run(name, *arguments):
-        out = tmp_path / "out"
-        code = cli.main(["evaluate", name, "--checkpoint", str(checkpoint), "--out", str(out), *map(str, arguments)])
-        return code, capsys.readouterr(), out
-
-    return run
 
 
 def results(out):

@@ -82,7 +82,7 @@ def test_missing_camera_info_and_a_camera_that_tf_does_not_know(reconfigure, rob
         code, said = doctor(capsys, "--node", "/vidllm")
     assert code == 1
     assert "FAIL no camera_info on '/camera_info' (its publisher is silent)" in said
-    assert "FAIL anchor is 'tf' but TF does not connect 'hall' and 'camera'; frames are base_link, camera, odom" in said
+    assert "FAIL anchor is 'tf' but TF does not connect 'hall' and 'camera'; frames are base_link, camera" in said
 
 
 def test_an_inactive_node(client, robot, capsys):

@@ -23,18 +23,23 @@ def node(start_node, small_windows):
     assert process.stop() == 0, process.log  # the faults are logged, and nothing else went wrong
 
 
+def until_it_answers(client, robot) -> None:
+    """Sends frames until there is a window to ask about."""
+    for _ in range(200):
+        robot.send(1)
+        try:
+            client.ask("ready?", max_new_tokens=1)
+            break
+        except ClientError:
+            pass
+
+
 @pytest.fixture(scope="module")
 def client(node):
     robot = Robot("/faulty/vidllm", "/faulty", listen=False)
     with VidllmClient("/faulty/vidllm") as client:
         client.wait_until_active(120)
-        for _ in range(200):
-            robot.send(1)
-            try:
-                client.ask("ready?", max_new_tokens=1)
-                break
-            except ClientError:
-                pass
+        until_it_answers(client, robot)
         yield client
     robot.close()
 
@@ -173,16 +178,8 @@ def test_not_active(client):
 
 
 def test_a_question_in_progress_ends_when_the_node_is_deactivated(client, node):
-    from vidllm_ros.node.client import ClientError
-
     robot = Robot("/faulty/vidllm", "/faulty", listen=False)
-    for _ in range(200):
-        robot.send(1)
-        try:
-            client.ask("ready?", max_new_tokens=1)
-            break
-        except ClientError:
-            pass
+    until_it_answers(client, robot)
     robot.close()
     request = client._query.call_async(Query.Request(question="long", max_new_tokens=60_000, timeout=60.0))
     threading.Event().wait(0.3)

@@ -12,7 +12,8 @@ from vidllm_ros.perception.config import PerceptionConfig
 from vidllm_ros.perception.mapping import MapBuilder, window_warnings
 from vidllm_ros.perception.types import ScaleSource, WindowStatus
 
-CONFIG = PerceptionConfig().replace({"cloud.min_confidence": 0.0})
+# Exact depth deserves a stricter limit than the bundled model's.
+CONFIG = PerceptionConfig().replace({"cloud.min_confidence": 0.0, "stitch.max_residual": 0.1})
 BAD_DEPTH = 20  # cameras this many steps on see something else
 
 

@@ -43,9 +43,9 @@ def test_patch_centres_are_taken_row_by_row():
 def test_a_step_to_the_right_moves_the_wall_one_patch_to_the_left():
     # 1.4 m at a focal length of 30 pixels and 3 m distance are 14 pixels, one patch.
     targets = geometry_targets([wall_sample([0.0, 1.4])])
-    seen = patch_correspondences(targets, 0, 1, PATCH, 0.05)[0].view(ROWS, COLUMNS)
+    seen = patch_correspondences(targets, [(0, 1)], PATCH, 0.05)[0, 0].view(ROWS, COLUMNS)
     assert seen.tolist() == [[IGNORED, 0, 1], [IGNORED, 3, 4]]
-    back = patch_correspondences(targets, 1, 0, PATCH, 0.05)[0].view(ROWS, COLUMNS)
+    back = patch_correspondences(targets, [(1, 0)], PATCH, 0.05)[0, 0].view(ROWS, COLUMNS)
     assert back.tolist() == [[1, 2, IGNORED], [4, 5, IGNORED]]
 
 
@@ -56,7 +56,7 @@ def test_hidden_and_unknown_points_have_no_partner():
     unknown[0, 7, 21] = 0.0
     for depth, missing in ((near, 0), (unknown, 1)):
         targets = geometry_targets([replace(sample, depth=depth)])
-        seen = patch_correspondences(targets, 0, 1, PATCH, 0.05)[0].tolist()
+        seen = patch_correspondences(targets, [(0, 1)], PATCH, 0.05)[0, 0].tolist()
         assert seen == [IGNORED if n == missing else n for n in range(ROWS * COLUMNS)]
 
 
@@ -65,7 +65,7 @@ def test_a_point_behind_the_other_camera_has_no_partner():
     T = sample.T_world_camera.copy()
     T[1, :3, :3] = np.diag([-1.0, 1.0, -1.0])  # looking back
     targets = geometry_targets([replace(sample, T_world_camera=T)])
-    assert (patch_correspondences(targets, 0, 1, PATCH, 0.05) == IGNORED).all()
+    assert (patch_correspondences(targets, [(0, 1)], PATCH, 0.05) == IGNORED).all()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -76,7 +76,7 @@ def test_partners_by_projection(seed):
     T = sample.T_world_camera.copy()
     T[1, 1, 3] = rng.uniform(-0.5, 0.5)
     sample = replace(sample, T_world_camera=T)
-    seen = patch_correspondences(geometry_targets([sample]), 0, 1, PATCH, 0.05)[0]
+    seen = patch_correspondences(geometry_targets([sample]), [(0, 1)], PATCH, 0.05)[0, 0]
     for n in range(ROWS * COLUMNS):
         row, column = divmod(n, COLUMNS)
         ray = np.linalg.inv(sample.intrinsics[0]) @ [14 * column + 7, 14 * row + 7, 1]
@@ -205,11 +205,11 @@ def probed(frames: int = 3):
 
 def test_the_probe_sees_the_attention_that_is_computed():
     model, probe, attention, seen = probed()
-    logits = probe.logits(frames=3, heads=2)
+    q, k = (x.flatten(2, 3) for x in probe.queries_and_keys(frames=3, heads=2))
     x, _ = probe.inputs
     b, n, c = x.shape
     values = attention.qkv(x)[..., 2 * c :].reshape(b, n, 2, c // 2).transpose(1, 2)
-    mixed = logits.flatten(2, 3).flatten(3, 4).softmax(-1) @ values
+    mixed = (q @ k.mT).softmax(-1) @ values
     torch.testing.assert_close(mixed.transpose(1, 2).reshape(b, n, c), seen["mixed"], rtol=1e-4, atol=1e-5)
     assert probe.tokens(3).shape == (2, 3, 6, 32)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from miniature import reconstruction_model, vidllm
+from miniature import reconstruction_model
 from posed_windows import random_sample
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
@@ -13,13 +13,6 @@ from vidllm_ros.training.distillation_phase import DistillationModel, Distillati
 from vidllm_ros.training.teachers import CachedTeacher, CheckpointTeacher, ClipTeacher, TeacherError
 
 GRID = (2, 3)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("teacher")
-    vidllm(seed=3).save_pretrained(folder, dtype="float32")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +30,17 @@ def frames(seed: int = 0, count: int = 2) -> torch.Tensor:
     return torch.rand(count, 3, 28, 42, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_checkpoint_teaches_what_its_own_network_computes(checkpoint):
-    model, images = VidLLM.from_pretrained(checkpoint), frames()
+def test_a_checkpoint_teaches_what_its_own_network_computes(tiny_checkpoint):
+    model, images = VidLLM.from_pretrained(tiny_checkpoint), frames()
     encoded = model.encode(images)
-    torch.testing.assert_close(CheckpointTeacher(checkpoint).features(images, GRID), encoded[:, -1])
-    semantic = CheckpointTeacher(checkpoint, "semantic").features(images, GRID)
+    torch.testing.assert_close(CheckpointTeacher(tiny_checkpoint).features(images, GRID), encoded[:, -1])
+    semantic = CheckpointTeacher(tiny_checkpoint, "semantic").features(images, GRID)
     for frame in range(2):  # each frame on its own
         with torch.inference_mode():
             expected = model.reconstruction.adapter(encoded[frame : frame + 1, -1][None])[1][0, 0]
         torch.testing.assert_close(semantic[frame], expected, rtol=1e-5, atol=1e-5)
     with pytest.raises(TeacherError, match="no stream 'depth'"):
-        CheckpointTeacher(checkpoint, "depth")
+        CheckpointTeacher(tiny_checkpoint, "depth")
 
 
 def test_clip_gives_the_last_layer_but_one_on_the_students_grid(clip):
@@ -66,10 +59,10 @@ def test_clip_gives_the_last_layer_but_one_on_the_students_grid(clip):
         ClipTeacher(clip.parent / "nowhere")
 
 
-def test_features_are_computed_once_and_for_these_pixels_only(checkpoint, tmp_path):
-    cached = CachedTeacher(CheckpointTeacher(checkpoint), tmp_path)
+def test_features_are_computed_once_and_for_these_pixels_only(tiny_checkpoint, tmp_path):
+    cached = CachedTeacher(CheckpointTeacher(tiny_checkpoint), tmp_path)
     first = cached.features(frames(), GRID)
-    again = CachedTeacher(CheckpointTeacher(checkpoint), tmp_path)
+    again = CachedTeacher(CheckpointTeacher(tiny_checkpoint), tmp_path)
     torch.testing.assert_close(again.features(frames(), GRID), first, rtol=0, atol=0)
     assert (cached.computed, again.computed) == (1, 0)
     changed = frames()
@@ -80,8 +73,8 @@ def test_features_are_computed_once_and_for_these_pixels_only(checkpoint, tmp_pa
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_the_student_comes_to_agree_with_both_teachers(checkpoint, clip):
-    teachers = (CheckpointTeacher(checkpoint), ClipTeacher(clip))
+def test_the_student_comes_to_agree_with_both_teachers(tiny_checkpoint, clip):
+    teachers = (CheckpointTeacher(tiny_checkpoint), ClipTeacher(clip))
     student = reconstruction_model(seed=9).train()
     model = DistillationModel(student, teachers, DistillationWeights())
     samples = [random_sample(seed=1), random_sample(seed=2)]
@@ -99,8 +92,8 @@ def test_the_student_comes_to_agree_with_both_teachers(checkpoint, clip):
     assert (last < 0.7 * first).all(), (first, last)
 
 
-def test_every_trained_parameter_is_reached(checkpoint, clip):
-    teachers = (CheckpointTeacher(checkpoint), ClipTeacher(clip))
+def test_every_trained_parameter_is_reached(tiny_checkpoint, clip):
+    teachers = (CheckpointTeacher(tiny_checkpoint), ClipTeacher(clip))
     student = reconstruction_model(seed=9).train()
     model = DistillationModel(student, teachers, DistillationWeights())
     samples = [random_sample(seed=1)]

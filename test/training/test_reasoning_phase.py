@@ -12,7 +12,7 @@ from vidllm_ros.model.tokenizer import train_tokenizer
 from vidllm_ros.training.loop import LoopConfig, TrainingLoop
 from vidllm_ros.training.reasoning_loss import ReasoningModel
 from vidllm_ros.training.reasoning_phase import ReasoningPhase, ReasoningPhaseConfig
-from vidllm_ros.training.reasoning_scene import box_vectors, reconstructed_scene
+from vidllm_ros.training.reasoning_scene import reconstructed_scene, scene_boxes
 from vidllm_ros.training.room_stream import BatchPlan
 from vidllm_ros.training.rooms import LABELS, room_sample, scene_from_world, vocabulary_texts
 
@@ -68,7 +68,7 @@ def test_surroundings_come_from_the_nearest_token(model, sample):
     seeds = scene.placed.positions[[0, 7, 30]] + 1e-4
     around = scene.surroundings(seeds, [[1]])
     assert around.shown.tolist() == scene.shown[[0, 7, 30]].tolist()
-    assert torch.equal(around.boxes, box_vectors(sample))
+    assert torch.equal(around.boxes, scene_boxes(sample))
 
 
 def test_a_step_trains_language_and_boxes_and_nothing_else(model, tmp_path):

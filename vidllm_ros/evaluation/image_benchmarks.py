@@ -16,7 +16,7 @@ from vidllm_ros.evaluation import co3d, depth, nyu, poses, re10k
 from vidllm_ros.evaluation.benchmark import Report, Row, nanmean
 from vidllm_ros.evaluation.errors import EvaluationError
 from vidllm_ros.model import VidLLM
-from vidllm_ros.perception.images import fit_image, image_to_network
+from vidllm_ros.perception.images import fit_image, image_to_network, to_tensor
 
 # Vid-LLM's rows in Tables 7 and 8 of the paper.
 PAPER_CO3D = {"RRA@15": 96.8, "RTA@15": 93.4, "AUC@30": 88.5}
@@ -150,9 +150,7 @@ def in_image(predicted: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
 
 def _tensor(model: VidLLM, images: Sequence[np.ndarray]) -> torch.Tensor:
     """float32 [1, S, 3, H, W] at the network's size, as the node would make them."""
-    fitted = np.stack([fit_image(image, tuple(model.config.image_size)) for image in images])
-    device = next(model.parameters()).device
-    return torch.from_numpy(fitted).to(device).permute(0, 3, 1, 2).float()[None] / 255
+    return to_tensor([fit_image(image, tuple(model.config.image_size)) for image in images], model.device)[None]
 
 
 def _read(path: Path) -> np.ndarray:

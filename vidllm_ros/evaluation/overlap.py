@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.model.boxes import box_vectors
 from vidllm_ros.model.outputs import Box3D
 
 _LEVEL = 1e-6  # how far a box axis may lean from z and still count as z-aligned
@@ -64,14 +65,12 @@ def to_array(boxes: Sequence[Box3D]) -> np.ndarray:
     Raises:
         EvaluationError: a box whose z axis leans.
     """
-    rows = []
     for box in boxes:
         rotation = np.asarray(box.rotation, dtype=np.float64)
         if abs(rotation[2, 2] - 1.0) > _LEVEL:
             lean = np.degrees(np.arccos(np.clip(rotation[2, 2], -1, 1)))
             raise EvaluationError(f"box {box.label!r} leans {lean:.2f} degrees from z: only z-aligned boxes compare.")
-        rows.append([*box.center, *box.size, np.arctan2(rotation[1, 0], rotation[0, 0])])
-    return np.array(rows, dtype=np.float64).reshape(-1, 7)
+    return box_vectors(boxes)
 
 
 def _common_area(a: np.ndarray, b: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from vidllm_ros.evaluation import captions, depth, poses, trajectory
 from vidllm_ros.evaluation.benchmark import EvaluatedWindow, Report, Row, nanmean
 from vidllm_ros.evaluation.errors import EvaluationError
 from vidllm_ros.model import VidLLM
+from vidllm_ros.perception.images import to_tensor
 
 Evaluate = Callable[[EvaluatedWindow], dict[str, Any]]
 # Vid-LLM's row in Table 1 of the paper; validation set of ScanQA.
@@ -134,8 +135,7 @@ def _answers(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict
 
 
 def _images(model: VidLLM, window: EvaluatedWindow) -> torch.Tensor:
-    device = next(model.parameters()).device
-    return torch.from_numpy(window.rgb).to(device).permute(0, 3, 1, 2).float()[None] / 255
+    return to_tensor(list(window.rgb), model.device)[None]
 
 
 def _trajectory(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:

@@ -131,16 +131,8 @@ class VidllmClient:
         Raises:
             ClientError: there is no answer; ``code`` says why.
         """
-        # The generated code ends the whole process when a number is of another type than the field.
-        request = Query.Request(
-            question=str(question),
-            task=int(task),
-            scope=int(scope),
-            stamp=ns_to_stamp(int(stamp_ns)),
-            frame_id=str(frame_id),
-            max_new_tokens=int(max_new_tokens),
-            timeout=float(timeout),
-        )
+        fields = _fields(question, task, scope, stamp_ns, frame_id, max_new_tokens)
+        request = Query.Request(**fields, timeout=float(timeout))
         response = self._call(self._query, request, timeout + _PATIENCE)
         if not response.success:
             raise ClientError(response.message, response.error_code)
@@ -167,14 +159,7 @@ class VidllmClient:
         """
         if not self._stream.wait_for_server(timeout_sec=_PATIENCE):
             raise ClientError(f"no node serves {self.target}/query_stream")
-        goal = QueryAction.Goal(
-            question=str(question),
-            task=int(task),
-            scope=int(scope),
-            stamp=ns_to_stamp(int(stamp_ns)),
-            frame_id=str(frame_id),
-            max_new_tokens=int(max_new_tokens),
-        )
+        goal = QueryAction.Goal(**_fields(question, task, scope, stamp_ns, frame_id, max_new_tokens))
         cancel = threading.Event()
         handle: Any = None
 
@@ -226,3 +211,15 @@ class VidllmClient:
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
             self._executor.spin()
+
+
+def _fields(question: str, task: int, scope: int, stamp_ns: int, frame_id: str, max_new_tokens: int) -> dict[str, Any]:
+    """What service and action share, each of its field's own type: the generated code ends the process otherwise."""
+    return {
+        "question": str(question),
+        "task": int(task),
+        "scope": int(scope),
+        "stamp": ns_to_stamp(int(stamp_ns)),
+        "frame_id": str(frame_id),
+        "max_new_tokens": int(max_new_tokens),
+    }

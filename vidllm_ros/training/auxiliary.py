@@ -7,6 +7,8 @@ before the sparse losses could.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,23 +27,32 @@ def at_patch_centres(values: Tensor, patch: int) -> Tensor:
     return values[:, :, patch // 2 :: patch, patch // 2 :: patch].flatten(2, 3)
 
 
-def patch_correspondences(targets: GeometryTargets, first: int, second: int, patch: int, tolerance: float) -> Tensor:
-    """For each patch centre of frame ``first``, the patch of frame ``second`` that sees the same point.
+def patch_correspondences(
+    targets: GeometryTargets, pairs: Sequence[tuple[int, int]], patch: int, tolerance: float
+) -> Tensor:
+    """For each patch centre of a pair's first frame, the patch of its second frame that sees the same point.
+
+    Args:
+        targets: ground truth of windows of S frames.
+        pairs: K pairs of frame indices.
+        patch: pixels along one side of a patch.
+        tolerance: by how much of its distance a point may be off the surface that the second frame shows.
 
     Returns:
-        int64 [B, N], ``IGNORED`` where the point is outside the second image, hidden or without depth.
+        int64 [B, K, N], ``IGNORED`` where the point is outside the second image, hidden or without depth.
     """
     height, width = targets.depth.shape[-2:]
-    points = at_patch_centres(targets.points, patch)[:, first] * targets.scale[:, None, None]
+    first, second = torch.tensor(pairs, device=targets.depth.device).T
+    points = at_patch_centres(targets.points, patch)[:, first] * targets.scale[:, None, None, None]
     pose, k = targets.camera_from_world[:, second], targets.intrinsics[:, second]
-    camera = points @ pose[..., :3].mT + pose[:, None, :, 3]
+    camera = points @ pose[..., :3].mT + pose[..., None, :, 3]
     z = camera[..., 2]
     pixel = camera @ k.mT
     uv = (pixel[..., :2] / z.clamp_min(1e-6)[..., None]).round().long()
     inside = (z > 0.05) & (uv >= 0).all(-1) & (uv[..., 0] < width) & (uv[..., 1] < height)
     u, v = uv[..., 0].clamp(0, width - 1), uv[..., 1].clamp(0, height - 1)
-    batch = torch.arange(len(z), device=z.device)[:, None]
-    seen = targets.depth[batch, second, v, u]
+    batch = torch.arange(len(z), device=z.device)[:, None, None]
+    seen = targets.depth[batch, second[:, None], v, u]
     known = at_patch_centres(targets.depth, patch)[:, first] > 0
     visible = inside & known & ((seen - z).abs() < tolerance * z)
     return torch.where(visible, v // patch * (width // patch) + u // patch, IGNORED)
@@ -63,8 +74,11 @@ class AttentionProbe:
     def _remember(self, module: nn.Module, args: tuple[Tensor, Tensor]) -> None:
         self.inputs = args
 
-    def logits(self, frames: int, heads: int) -> Tensor:
-        """Attention logits of the first ``heads`` heads, [B, heads, S, P, S, P] with the special tokens in front."""
+    def queries_and_keys(self, frames: int, heads: int) -> tuple[Tensor, Tensor]:
+        """What the first ``heads`` heads compare, each [B, heads, S, P, C], the special tokens in front of a frame.
+
+        Their inner products are the attention logits.
+        """
         assert self.inputs is not None
         x, positions = self.inputs
         a = self.attention
@@ -73,8 +87,8 @@ class AttentionProbe:
         q, k = a.q_norm(q), a.k_norm(k)
         if a.rope is not None:
             q, k = a.rope(q, positions), a.rope(k, positions)
-        logits = q @ k.mT / (c // a.heads) ** 0.5
-        return logits.unflatten(-1, (frames, n // frames)).unflatten(2, (frames, n // frames))
+        q = q / (c // a.heads) ** 0.5
+        return q.unflatten(2, (frames, n // frames)), k.unflatten(2, (frames, n // frames))
 
     def tokens(self, frames: int) -> Tensor:
         """The patch tokens that enter the block, [B, S, N, C]."""
@@ -87,18 +101,16 @@ class AttentionProbe:
         frames = targets.depth.shape[1]
         if frames < 2:
             return targets.depth.new_zeros(())
-        logits = self.logits(frames, heads=2)
         special = self.special_tokens
-        losses = []
-        for frame in range(1, frames):
-            to_first = patch_correspondences(targets, frame, 0, patch, tolerance=0.05)
-            rows = logits[:, 0, frame, special:].flatten(2)
-            # The first frame's patches stand right behind its special tokens.
-            wanted = torch.where(to_first == IGNORED, IGNORED, to_first + special)
-            losses.append(masked_cross_entropy(rows, wanted))
-            to_neighbour = patch_correspondences(targets, frame, frame - 1, patch, tolerance=0.05)
-            losses.append(masked_cross_entropy(logits[:, 1, frame, special:, frame - 1, special:], to_neighbour))
-        return torch.stack(losses).mean()
+        (q_first, q_neighbour), (k_first, k_neighbour) = (x.unbind(1) for x in self.queries_and_keys(frames, heads=2))
+        later = range(1, frames)
+        to_first = patch_correspondences(targets, [(frame, 0) for frame in later], patch, tolerance=0.05)
+        # The first frame's patches stand right behind its special tokens.
+        wanted = torch.where(to_first == IGNORED, IGNORED, to_first + special)
+        among_all = q_first[:, 1:, special:] @ k_first.flatten(1, 2).mT[:, None]
+        to_neighbour = patch_correspondences(targets, [(frame, frame - 1) for frame in later], patch, tolerance=0.05)
+        in_neighbour = q_neighbour[:, 1:, special:] @ k_neighbour[:, :-1, special:].mT
+        return (masked_cross_entropy(among_all, wanted) + masked_cross_entropy(in_neighbour, to_neighbour)) / 2
 
 
 def masked_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -136,16 +148,15 @@ class AuxiliaryHeads(nn.Module):
         return label, color
 
     def match_loss(self, tokens: Tensor, projection: nn.Linear, targets: GeometryTargets, patch: int) -> Tensor:
-        """InfoNCE between patches of neighbouring frames; chance level is log N."""
+        """InfoNCE between patches of each frame, the next one and the last one; chance level is log N."""
         frames = tokens.shape[1]
+        if frames < 2:
+            return tokens.new_zeros(())
         embedded = F.normalize(projection(tokens), dim=-1) / 0.1**0.5
-        losses = []
-        for first in range(frames - 1):
-            for second in {first + 1, frames - 1}:
-                target = patch_correspondences(targets, first, second, patch, tolerance=0.05)
-                logits = embedded[:, first] @ embedded[:, second].mT
-                losses.append(masked_cross_entropy(logits, target))
-        return torch.stack(losses).mean() if losses else tokens.new_zeros(())
+        pairs = sorted({(i, j) for i in range(frames - 1) for j in (i + 1, frames - 1)})
+        first, second = torch.tensor(pairs, device=tokens.device).T
+        logits = embedded[:, first] @ embedded[:, second].mT
+        return masked_cross_entropy(logits, patch_correspondences(targets, pairs, patch, tolerance=0.05))
 
     def place_loss(self, geometry_tokens: Tensor, targets: GeometryTargets, patch: int) -> Tensor:
         """Where the first image shows each patch's point, in units of the image's sides; L1 over visible points."""

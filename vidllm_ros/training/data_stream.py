@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from vidllm_ros.model.config import VidLLMConfig
 from vidllm_ros.training.data import DataError, SceneSource, open_data
 from vidllm_ros.training.data.rooms import RoomSource
 from vidllm_ros.training.loop import process_index, world_size
+from vidllm_ros.training.room_stream import ahead_of_time
 from vidllm_ros.training.sample import Sample
 
 _FIRST_ROOMS = 10_000_000  # rooms that each worker renders before it would meet the next one's
@@ -73,14 +74,4 @@ def mixed_batches(
     specs: Sequence[str], config: VidLLMConfig, windows: int, seed: int = 0, first_room: int = 0, workers: int = 1
 ) -> Iterator[list[Sample]]:
     """Batches of ``windows`` samples, loaded by ``workers`` processes ahead of time; see ``MixedBatches``."""
-    data = MixedBatches(specs, config, windows, seed, first_room)
-    # The default start method forks; Open3D and torch threads do not survive a fork.
-    context = "spawn" if workers else None
-    loader = DataLoader(
-        data,
-        batch_size=None,
-        num_workers=workers,
-        multiprocessing_context=context,
-        prefetch_factor=2 if workers else None,
-    )
-    return iter(loader)
+    return ahead_of_time(MixedBatches(specs, config, windows, seed, first_room), workers)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vidllm_ros.model.reconstruction import ReconstructionModel
 from vidllm_ros.training.distillation_loss import DistillationLoss, DistillationWeights
+from vidllm_ros.training.geometry_targets import stacked_images
 from vidllm_ros.training.sample import Sample
 from vidllm_ros.training.teachers import Teacher
 
@@ -51,7 +51,7 @@ class DistillationPhase:
     def step(self, index: int) -> tuple[Tensor, dict[str, float], int]:
         """One batch's loss, logged values and frame count."""
         self.samples = samples = next(self.stream)
-        images = torch.from_numpy(np.stack([s.rgb for s in samples])).permute(0, 1, 4, 2, 3).float() / 255
+        images = stacked_images(samples)
         b, s = images.shape[:2]
         frames = images.flatten(0, 1)
         grid = (images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size)

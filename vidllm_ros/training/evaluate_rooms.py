@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from vidllm_ros.evaluation import depth as depth_metrics
 from vidllm_ros.evaluation import poses as pose_metrics
@@ -17,6 +16,7 @@ from vidllm_ros.evaluation.grounding import mean_average_precision, oriented_box
 from vidllm_ros.evaluation.intervals import Interval, bootstrap, bootstrap_difference
 from vidllm_ros.evaluation.qa import clean_answer
 from vidllm_ros.model import Box3D, VidLLM
+from vidllm_ros.perception.images import to_tensor
 from vidllm_ros.training.rooms import box_in_scene, room, room_sample, scene_from_world, visible_boxes
 from vidllm_ros.training.sample import Sample
 
@@ -88,7 +88,7 @@ def score_room(model: VidLLM, sample: Sample, sizes: dict[str, np.ndarray], max_
     """Run one window through the network and compare it with the truth."""
     scores = RoomScores()
     started = time.monotonic()
-    images = torch.from_numpy(sample.rgb).permute(0, 3, 1, 2).float()[None] / 255
+    images = to_tensor(list(sample.rgb), model.device)[None]
     output = model.reconstruct(images)
     T_scene_world = scene_from_world(sample.T_world_camera)
     prefix = model.read_scene(model.build_scene(output, T_scene_world @ sample.T_world_camera[0]))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vidllm_ros.model.pose_encoding import encode_pose
+from vidllm_ros.perception.images import to_tensor
 from vidllm_ros.training.sample import Sample
 
 
@@ -70,9 +71,15 @@ def unproject(depth: Tensor, intrinsics: Tensor, camera_from_world: Tensor) -> T
     return torch.einsum("...ji,...hwj->...hwi", rotation, camera_points - translation[..., None, None, :])
 
 
+def stacked_images(samples: list[Sample]) -> Tensor:
+    """Frames of windows of equal frame count and size, float32 [B, S, 3, H, W], RGB in [0, 1]."""
+    frames = to_tensor([frame for sample in samples for frame in sample.rgb], torch.device("cpu"))
+    return frames.unflatten(0, (len(samples), -1))
+
+
 def geometry_targets(samples: list[Sample]) -> GeometryTargets:
     """Stack samples of equal frame count and size; raises ValueError for a window without any valid depth."""
-    images = torch.from_numpy(np.stack([s.rgb for s in samples])).permute(0, 1, 4, 2, 3).float() / 255
+    images = stacked_images(samples)
     depth = torch.from_numpy(np.stack([s.depth for s in samples]))
     intrinsics = torch.from_numpy(np.stack([s.intrinsics for s in samples]))
     T_world_camera = np.stack([s.T_world_camera for s in samples])

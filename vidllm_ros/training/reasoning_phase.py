@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vidllm_ros.model.vidllm import VidLLM
+from vidllm_ros.training.geometry_targets import stacked_images
 from vidllm_ros.training.loop import TrainingLoop, process_index, world_size
 from vidllm_ros.training.reasoning_loss import ReasoningModel, ReasoningWeights, draw_questions
 from vidllm_ros.training.reasoning_scene import ReconstructedScene, reconstructed_scene
@@ -68,7 +68,7 @@ class ReasoningPhase:
         self.stream: Iterator[list[Sample]] = batches(fresh, model.config.image_size, first, workers)
 
     def _prepare(self, samples: list[Sample]) -> list[ReconstructedScene]:
-        images = torch.from_numpy(np.stack([s.rgb for s in samples])).permute(0, 1, 4, 2, 3).float() / 255
+        images = stacked_images(samples)
         output = self.model.reconstruct(images)
         return [reconstructed_scene(self.model, output, b, sample) for b, sample in enumerate(samples)]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from vidllm_ros.model.boxes import box_vectors
 from vidllm_ros.model.outputs import GeometryOutput, SceneTokens
 from vidllm_ros.model.vidllm import VidLLM, scene_poses
 from vidllm_ros.training.auxiliary import at_patch_centres
@@ -56,15 +56,10 @@ class ReconstructedScene:
         return Surroundings(self.boxes, self.shown_at(seeds), named)
 
 
-def box_vectors(sample: Sample) -> Tensor:
-    """All boxes of a sample in the scene frame, float32 [A, 7]: centre, size, yaw."""
+def scene_boxes(sample: Sample) -> Tensor:
+    """Box vectors of all boxes of a sample in the scene frame, float32 [A, 7]."""
     T_scene_world = scene_from_world(sample.T_world_camera)
-    rows = []
-    for world_box in sample.boxes:
-        box = box_in_scene(world_box, T_scene_world)
-        yaw = float(np.arctan2(box.rotation[1, 0], box.rotation[0, 0]))
-        rows.append([*box.center, *box.size, yaw])
-    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 7)
+    return torch.from_numpy(box_vectors([box_in_scene(box, T_scene_world) for box in sample.boxes])).float()
 
 
 def reconstructed_scene(model: VidLLM, output: GeometryOutput, batch: int, sample: Sample) -> ReconstructedScene:
@@ -95,7 +90,7 @@ def reconstructed_scene(model: VidLLM, output: GeometryOutput, batch: int, sampl
     return ReconstructedScene(
         placed=SceneTokens(placed.features.clone(), placed.positions.clone()),
         shown=shown.features[:, 0].long().clamp_min(-1),
-        boxes=box_vectors(sample).to(tokens.device),
+        boxes=scene_boxes(sample).to(tokens.device),
         classes=_indices([box.label for box in sample.boxes], LABELS).to(tokens.device),
         colors=_indices(sample.colors or [""] * len(sample.boxes), COLOR_NAMES).to(tokens.device),
         pairs=[(task.question, task.answer, list(task.box_ids)) for task in sample.tasks],

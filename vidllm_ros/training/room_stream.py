@@ -67,14 +67,19 @@ class RoomBatches(IterableDataset):
 
 def batches(plan: BatchPlan, image_size: tuple[int, int], first_batch: int, workers: int = 1) -> Iterator[list[Sample]]:
     """Batches of ``plan`` from ``first_batch`` on, rendered by ``workers`` processes ahead of time."""
-    data = RoomBatches(plan, image_size, first_batch)
+    fresh = ahead_of_time(RoomBatches(plan, image_size, first_batch), workers)
+    return replay(fresh, plan, np.random.default_rng(first_batch))
+
+
+def ahead_of_time(data: IterableDataset, workers: int) -> Iterator[list[Sample]]:
+    """The batches of a data set, made by ``workers`` processes before they are asked for; by this one if 0."""
     # The default start method forks; Open3D and torch threads do not survive a fork.
     context = "spawn" if workers else None
     prefetch = 2 if workers else None
     loader = DataLoader(
         data, batch_size=None, num_workers=workers, multiprocessing_context=context, prefetch_factor=prefetch
     )
-    return replay(iter(loader), plan, np.random.default_rng(first_batch))
+    return iter(loader)
 
 
 def replay(

@@ -3,30 +3,8 @@
 import json
 
 import pytest
-from miniature import vidllm
 from scan_maker import SCENE, write_scan
 from test_tum_source import write_sequence
-
-from vidllm_ros import cli
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    vidllm(seed=3).save_pretrained(folder, dtype="float32")
-    return folder
-
-
-@pytest.fixture
-def evaluate(checkpoint, tmp_path, capsys):
-    """Runs `vidllm evaluate`; exit code, output and folder."""
-
-    def run(name, *arguments):
-        out = tmp_path / "out"
-        code = cli.main(["evaluate", name, "--checkpoint", str(checkpoint), "--out", str(out), *map(str, arguments)])
-        return code, capsys.readouterr(), out
-
-    return run
 
 
 def test_tum_sequences_are_scored_and_kept(evaluate, tmp_path):

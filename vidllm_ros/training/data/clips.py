@@ -99,16 +99,7 @@ class Clips:
             boxes = load(FrameFolder(path)).boxes or ()
         except EvaluationError as error:
             raise DataError(str(error)) from error
-        return Sample(
-            name=f"clip/{name}",
-            rgb=window.rgb,
-            depth=window.depth,
-            T_world_camera=window.T_world_camera,
-            intrinsics=window.intrinsics,
-            boxes=boxes,
-            instances=window.nothing_known(),
-            tasks=(),
-        )
+        return window.without_labels(f"clip/{name}", boxes)
 
 
 def find_clips(path: Path) -> dict[str, Path]:

@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 
 from vidllm_ros.model.config import VidLLMConfig
+from vidllm_ros.model.outputs import Box3D
 from vidllm_ros.perception.images import fit_image, image_to_network
 from vidllm_ros.training.data.errors import DataError, log
+from vidllm_ros.training.sample import Sample
 
 UNKNOWN = -4  # instance of pixels about which nothing is known, see ``Sample``
 _OFF_CENTRE = 0.3  # of the image; a principal point further from the middle belongs to an image of another size
@@ -58,6 +60,19 @@ class FrameWindow:
     def image_size(self) -> tuple[int, int]:
         """(H, W)."""
         return self.depth.shape[1], self.depth.shape[2]
+
+    def without_labels(self, name: str, boxes: tuple[Box3D, ...] = ()) -> Sample:
+        """The sample of a scene whose pixels nobody labelled, and about which nothing is asked."""
+        return Sample(
+            name=name,
+            rgb=self.rgb,
+            depth=self.depth,
+            T_world_camera=self.T_world_camera,
+            intrinsics=self.intrinsics,
+            boxes=boxes,
+            instances=self.nothing_known(),
+            tasks=(),
+        )
 
     def nothing_known(self) -> np.ndarray:
         """Instances of frames without labels, int16 [S, H, W]."""

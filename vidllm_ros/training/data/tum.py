@@ -112,16 +112,7 @@ class TumSequences:
     def load(self, name: str) -> Sample:
         """The sample of a sequence, without boxes and tasks; raises DataError as ``TumFrames`` and ``read_window``."""
         window = read_window(TumFrames(self.folders[name], self.camera), self.config)
-        return Sample(
-            name=f"tum/{name}",
-            rgb=window.rgb,
-            depth=window.depth,
-            T_world_camera=window.T_world_camera,
-            intrinsics=window.intrinsics,
-            boxes=(),
-            instances=window.nothing_known(),
-            tasks=(),
-        )
+        return window.without_labels(f"tum/{name}")
 
 
 def find_sequences(path: Path) -> dict[str, Path]:
