@@ -1,19 +1,21 @@
 """Runs a checkpoint over a data set: scene by scene, resumable, in shards; keeps every scene's result.
 
 ``results.jsonl`` in the output folder holds one line per scene, written when the scene is done. A second run with the
-same folder skips what is there, and several processes may each do a shard of the scenes in a folder of their own.
+same folder skips what is there. Several processes may each do a shard of the scenes in the same folder, each in a file
+of its own, ``results.K-of-N.jsonl``; every run reads them all.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
@@ -76,7 +78,7 @@ def run(
         load: what is known of a scene, such as an ``EvaluatedWindow``.
         evaluate: its result, which JSON can hold. A scene for which either raises a ValueError is left out and
             reported.
-        out: folder for ``results.jsonl``.
+        out: folder for ``results.jsonl``, of a shard for ``results.K-of-N.jsonl``.
         shard: (k, n): every n-th scene from the k-th on, counted from 0.
         say: told the progress; stderr when not given.
 
@@ -84,20 +86,20 @@ def run(
         The results of the shard in the order of the scenes, those of earlier runs included; each has "scene".
 
     Raises:
-        EvaluationError: a shard that does not exist, or no scene that could be used.
+        EvaluationError: a shard that does not exist, no scene that could be used, or damaged results.
     """
     k, n = shard
     if not 0 <= k < n:
         raise EvaluationError(f"shard {k}/{n} does not exist: the first of {n} is 0/{n}, the last {n - 1}/{n}.")
     tell = say or (lambda text: print(text, file=sys.stderr, flush=True))
     out.mkdir(parents=True, exist_ok=True)
-    done = {row["scene"]: row for row in read_results(out / RESULTS)}
+    done = {row["scene"]: row for row in read_folder(out)}
     wanted = list(scenes)[k::n]
     waiting = [scene for scene in wanted if scene not in done]
     if len(waiting) < len(wanted):
-        tell(f"{len(wanted) - len(waiting)} of {len(wanted)} scenes are done already in {out / RESULTS}")
+        tell(f"{len(wanted) - len(waiting)} of {len(wanted)} scenes are done already in {out}")
     started, problem = time.monotonic(), ""
-    with (out / RESULTS).open("a", encoding="utf-8") as file:
+    with _appending(out / results_file(shard)) as file:
         for count, scene in enumerate(waiting, 1):
             try:
                 result = evaluate(load(scene))
@@ -117,6 +119,26 @@ def run(
     return rows
 
 
+def results_file(shard: tuple[int, int]) -> str:
+    """Name of the file that a shard (k, n) writes; the only one of one writes ``results.jsonl``."""
+    return RESULTS if shard[1] == 1 else f"results.{shard[0]}-of-{shard[1]}.jsonl"
+
+
+def read_folder(out: Path, scenes: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The results in a folder, whatever shards wrote them; a scene that two of them did counts once.
+
+    Args:
+        out: the folder.
+        scenes: those wanted, in their order; all when not given.
+
+    Raises:
+        EvaluationError: a file is damaged.
+    """
+    files = [out / RESULTS, *sorted(out.glob("results.*-of-*.jsonl"))]
+    done = {row["scene"]: row for file in reversed(files) for row in read_results(file)}
+    return list(done.values()) if scenes is None else [done[scene] for scene in scenes if scene in done]
+
+
 def same_run(out: Path, settings: dict[str, Any]) -> None:
     """Write ``settings.json``, and refuse to continue the results of other settings.
 
@@ -128,19 +150,21 @@ def same_run(out: Path, settings: dict[str, Any]) -> None:
     if file.exists() and file.read_text(encoding="utf-8") != text:
         raise EvaluationError(f"{out} holds results of another checkpoint or other data: choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    # Several processes may do this at once: whoever reads finds all of it or nothing.
+    fresh = out / f"{SETTINGS}.{os.getpid()}"
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(file)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """The finished lines of a results file; a last line that a killed run left half written is dropped.
+    """The finished lines of a results file; a last line that is half written is left out.
 
     Raises:
         EvaluationError: another line is damaged.
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -148,12 +172,18 @@ def read_results(path: Path) -> list[dict[str, Any]]:
             rows.append({**row, "scene": row["scene"]})
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines) and not line.endswith("\n"):
-                path.write_text("".join(lines[:-1]), encoding="utf-8")
-                break
+                break  # its process was killed, or is writing it now
             raise EvaluationError(
                 f"{path}, line {number} is no result: {error!r}. Remove the line, and its scene is done again."
             ) from error
     return rows
+
+
+def _appending(path: Path) -> TextIO:
+    """A results file to add lines to; what a killed run left of a last one is cut off."""
+    if path.exists() and (text := path.read_text(encoding="utf-8")) and not text.endswith("\n"):
+        path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+    return path.open("a", encoding="utf-8")
 
 
 @dataclass(frozen=True)

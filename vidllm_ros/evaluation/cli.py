@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from vidllm_ros.evaluation import command
 from vidllm_ros.evaluation.errors import EvaluationError
 
 ABOUT = {
@@ -18,11 +19,7 @@ ABOUT = {
 def add_parsers(subparsers: Any) -> None:
     """Add one subcommand for each benchmark."""
     for name, (about, data) in ABOUT.items():
-        parser = subparsers.add_parser(name, help=about, description=f"Score a checkpoint: {about}.")
-        parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=data)
-        parser.add_argument("--checkpoint", type=Path, help="checkpoint folder; the bundled nano when not given")
-        parser.add_argument("--out", type=Path, metavar="DIR", help=f"where to write (default: evaluate_{name})")
-        parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
+        parser = command.add_benchmark(subparsers, name, about, data)
         if name == "nyu":
             parser.add_argument(
                 "--list",
@@ -39,20 +36,17 @@ def add_parsers(subparsers: Any) -> None:
             parser.add_argument(
                 "--images", type=Path, required=True, metavar="DIR", help="images as CLIP/STAMP.jpg, microseconds"
             )
-        parser.set_defaults(run=run, name=name)
+        parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from vidllm_ros.checkpoints import NANO
-    from vidllm_ros.evaluation import benchmark, image_benchmarks, nyu
-    from vidllm_ros.model import VidLLM
+    from vidllm_ros.evaluation import image_benchmarks, nyu
 
     name, data = arguments.name, arguments.data
-    out, checkpoint = arguments.out or Path(f"evaluate_{name}"), arguments.checkpoint or NANO
     if not data.is_dir():
         raise EvaluationError(f"--data {data} is no folder: it must be {ABOUT[name][1]}.")
-    settings: dict[str, Any] = {"checkpoint": str(checkpoint), "data": str(data)}
+    settings: dict[str, Any] = {"data": str(data)}
     items: dict[str, Any]
     if name == "nyu":
         listing = arguments.list or data / "nyudepthv2_test_files_with_gt.txt"
@@ -64,20 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
             draw = image_benchmarks.re10k_sets(data, arguments.images, arguments.seed)
         items = {images.name: images for images in draw}
         settings |= {"seed": arguments.seed, "order": arguments.order}
-    model = VidLLM.from_pretrained(checkpoint, device=arguments.device)
-    benchmark.same_run(out, settings)
+    model = command.load_model(arguments)
 
-    def evaluate(item: Any) -> dict[str, Any]:
+    def score(item: Any) -> dict[str, Any]:
         if name == "nyu":
             return image_benchmarks.score_depth(model, item)
         return image_benchmarks.score_poses(model, item, arguments.order)
 
-    rows = benchmark.run(list(items), items.__getitem__, evaluate, out)
-    if name == "nyu":
-        report = image_benchmarks.depth_report(rows, settings)
-    else:
-        report = image_benchmarks.pose_report(name, rows, settings)
-    report.write(out)
-    print(report.table())
-    print(f"written to {out}")
-    return 0
+    def report(rows: command.Rows, settings: dict[str, Any]) -> Any:
+        if name == "nyu":
+            return image_benchmarks.depth_report(rows, settings)
+        return image_benchmarks.pose_report(name, rows, settings)
+
+    return command.evaluate(arguments, settings, list(items), items.__getitem__, score, report)

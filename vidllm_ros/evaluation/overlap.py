@@ -73,6 +73,21 @@ def to_array(boxes: Sequence[Box3D]) -> np.ndarray:
     return box_vectors(boxes)
 
 
+def moved(boxes: np.ndarray, T_there_here: np.ndarray) -> np.ndarray:
+    """Boxes [N, 7] (centre, full size, yaw) in another frame; [4, 4] may only turn about z, and shift."""
+    boxes, turn = check_boxes(boxes, 7), T_there_here[:3, :3]
+    yaw = boxes[:, 6:] + np.arctan2(turn[1, 0], turn[0, 0])
+    return np.concatenate([boxes[:, :3] @ turn.T + T_there_here[:3, 3], boxes[:, 3:6], yaw], axis=1)
+
+
+def enclosing(boxes: np.ndarray) -> np.ndarray:
+    """The smallest boxes along the axes [N, 6] around boxes [N, 7] that are turned about z."""
+    boxes = check_boxes(boxes, 7)
+    cos, sin = np.abs(np.cos(boxes[:, 6])), np.abs(np.sin(boxes[:, 6]))
+    wide = np.stack([cos * boxes[:, 3] + sin * boxes[:, 4], sin * boxes[:, 3] + cos * boxes[:, 4], boxes[:, 5]], axis=1)
+    return np.concatenate([boxes[:, :3], wide], axis=1)
+
+
 def _common_area(a: np.ndarray, b: np.ndarray) -> float:
     """Area two footprints share: Sutherland-Hodgman, the rectangle of ``a`` cut by the four sides of ``b``."""
     cos, sin = np.cos(a[6] - b[6]), np.sin(a[6] - b[6])

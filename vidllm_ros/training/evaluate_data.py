@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vidllm_ros.evaluation import command
 from vidllm_ros.evaluation.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from vidllm_ros.evaluation.benchmark import EvaluatedWindow, Question
+    from vidllm_ros.model.config import VidLLMConfig
+    from vidllm_ros.training.data.annotations import AnnotatedScan
+    from vidllm_ros.training.data.scenes import SceneSource
+    from vidllm_ros.training.sample import Sample
 
 MODELS_DIALECTS = "scanqa,video3dllm,llava3d"
 
@@ -42,115 +49,98 @@ BENCHMARKS = {
 def add_parsers(subparsers: Any) -> None:
     """Add one subcommand for each benchmark."""
     for name, benchmark in BENCHMARKS.items():
-        parser = subparsers.add_parser(
-            name,
-            help=benchmark.about,
-            description=f"Score a checkpoint: {benchmark.about}. One window of frames for each scene. Results are kept "
-            "scene by scene in results.jsonl, and a run with the same --out continues where the last one ended.",
-        )
-        parser.add_argument("--data", type=Path, required=True, metavar="PATH", help=benchmark.data)
-        parser.add_argument("--checkpoint", type=Path, help="checkpoint folder; the bundled nano when not given")
-        parser.add_argument("--out", type=Path, metavar="DIR", help=f"where to write (default: evaluate_{name})")
-        parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
-        parser.add_argument("--frames", type=int, metavar="N", help="frames in a window (default: the checkpoint's)")
-        parser.add_argument("--limit-scenes", type=int, metavar="N", help="evaluate the first N scenes only")
-        parser.add_argument(
-            "--shard",
-            type=_shard,
-            default=(0, 1),
-            metavar="K/N",
-            help="every N-th scene from the K-th on, counted from 0; give each shard an --out of its own",
-        )
-        if benchmark.asks:
-            parser.add_argument("--scans", type=Path, required=True, metavar="DIR", help="the folder of ScanNet scans")
+        parser = command.add_benchmark(subparsers, name, benchmark.about, benchmark.data)
+        add_scene_arguments(parser, scans=benchmark.asks, scannet=benchmark.asks or name == "scannet")
         if name == "scanqa":
-            parser.add_argument(
-                "--dialects",
-                default=MODELS_DIALECTS,
-                help=f"ways to score, separated by commas ({MODELS_DIALECTS}); others: leo, chatscene",
-            )
-        parser.set_defaults(run=run, name=name)
+            add_dialects(parser, MODELS_DIALECTS, "leo, chatscene")
+        parser.set_defaults(run=run)
+
+
+def add_scene_arguments(parser: argparse.ArgumentParser, scans: bool, scannet: bool) -> None:
+    """Add which frames of which scenes; ``scans``: --data holds annotations only, ``scannet``: they are ScanNet's."""
+    parser.add_argument("--frames", type=int, metavar="N", help="frames in a window (default: the checkpoint's)")
+    if scans:
+        parser.add_argument("--scans", type=Path, required=True, metavar="DIR", help="the folder of ScanNet scans")
+    if scannet:
+        parser.add_argument("--list", type=Path, metavar="FILE", help="scans of a split, such as scannetv2_val.txt")
+        parser.add_argument(
+            "--exported", type=Path, metavar="DIR", help="frames of the scans, where they lie apart from --scans"
+        )
+
+
+def add_dialects(parser: argparse.ArgumentParser, default: str, others: str) -> None:
+    """Add the choice of dialects."""
+    parser.add_argument(
+        "--dialects", default=default, help=f"ways to score, separated by commas ({default}); others: {others}"
+    )
+
+
+def open_scenes(arguments: argparse.Namespace, config: VidLLMConfig) -> SceneSource:
+    """The source that ``--data`` and its companions name, with windows of ``--frames``."""
+    from vidllm_ros.training.data import open_data
+    from vidllm_ros.training.data.scenes import SceneSource
+
+    if arguments.frames:
+        config = replace(config, window_size=arguments.frames)
+    options = {"scans": "scans", "list": "list", "frames": "exported"}
+    given = {key: getattr(arguments, name, None) for key, name in options.items()}
+    specification = f"{arguments.name}:{arguments.data}"
+    specification += "".join(f",{key}={value}" for key, value in given.items() if value is not None)
+    source = open_data(specification, config)
+    if not isinstance(source, SceneSource):
+        raise EvaluationError(f"{specification} is no list of scenes.")
+    return source
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from dataclasses import replace
-
-    from vidllm_ros.checkpoints import NANO
-    from vidllm_ros.evaluation import benchmark, window_benchmarks
+    from vidllm_ros.evaluation import window_benchmarks
     from vidllm_ros.evaluation.dialects import dialect
-    from vidllm_ros.model import VidLLM
-    from vidllm_ros.training.data import open_data
-    from vidllm_ros.training.data.scenes import SceneSource
 
-    asks = BENCHMARKS[arguments.name].asks
-    dialects = arguments.dialects.split(",") if arguments.name == "scanqa" else []
-    for name in dialects:
-        dialect(name)  # a wrong name is told before hours of work
-    checkpoint, out = arguments.checkpoint or NANO, arguments.out or Path(f"evaluate_{arguments.name}")
-    model = VidLLM.from_pretrained(checkpoint, device=arguments.device)
-    config = replace(model.config, window_size=arguments.frames) if arguments.frames else model.config
-    specification = f"{arguments.name}:{arguments.data}" + (f",scans={arguments.scans}" if asks else "")
-    source = open_data(specification, config)
-    if not isinstance(source, SceneSource):
-        raise EvaluationError(f"{specification} is no list of scenes.")
-    settings = {"checkpoint": str(checkpoint), "data": specification, "frames": config.window_size}
-    benchmark.same_run(out, settings)
-    scenes = source.scenes[: arguments.limit_scenes]
-    evaluate = window_benchmarks.questions(model) if asks else window_benchmarks.geometry(model)
-    bare = bare_questions(arguments.data) if arguments.name == "sqa3d" else frozenset()
-    rows = benchmark.run(scenes, lambda scene: window_of(source.load(scene), bare), evaluate, out, arguments.shard)
-    if arguments.name == "scanqa":
-        report = window_benchmarks.scanqa_report(rows, settings, dialects)
-    elif arguments.name == "sqa3d":
-        report = window_benchmarks.sqa3d_report(rows, settings)
-    else:
-        report = window_benchmarks.geometry_report(arguments.name, rows, settings)
-    report.write(out)
-    print(report.table())
-    print(f"written to {out}")
-    return 0
+    name = arguments.name
+    dialects = arguments.dialects.split(",") if name == "scanqa" else []
+    for one in dialects:
+        dialect(one)  # a wrong name is told before hours of work
+    model = command.load_model(arguments)
+    source = open_scenes(arguments, model.config)
+    annotated = source.annotated
+    settings = {"data": source.name, "frames": arguments.frames or model.config.window_size}
+
+    def load(scene: str) -> EvaluatedWindow:
+        return asked_window(annotated(scene)) if annotated else window_of(source.load(scene))
+
+    def report(rows: command.Rows, settings: dict[str, Any]) -> Any:
+        if name == "scanqa":
+            return window_benchmarks.scanqa_report(rows, settings, dialects)
+        if name == "sqa3d":
+            return window_benchmarks.sqa3d_report(rows, settings)
+        return window_benchmarks.geometry_report(name, rows, settings)
+
+    score = window_benchmarks.questions(model) if annotated else window_benchmarks.geometry(model)
+    return command.evaluate(arguments, settings, source.scenes, load, score, report)
 
 
-def bare_questions(path: Path) -> frozenset[str]:
-    """The questions of SQA3D's file without their situations: their beginnings decide their kinds."""
-    from vidllm_ros.training.data.annotations import read_json
+def asked_window(scan: AnnotatedScan) -> EvaluatedWindow:
+    """A scan with every question about it; a question's key is its scene and its number there."""
+    from vidllm_ros.evaluation.benchmark import Question
 
-    return frozenset(str(row["question"]).strip() for row in read_json(path)["questions"])
-
-
-def without_situation(text: str, questions: frozenset[str]) -> str:
-    """The longest of the ``questions`` that ``text`` ends with; empty when there is none."""
-    words = text.split(" ")
-    return next((rest for k in range(len(words)) if (rest := " ".join(words[k:])) in questions), "")
+    questions = []
+    for k, asked in enumerate(scan.annotations):
+        accepted, bare = (asked.answer, *asked.other_answers), asked.details.get("question", "")
+        questions.append(Question(f"{scan.sample.name}#{k}", asked.question, accepted, bare))
+    return window_of(scan.sample, tuple(questions))
 
 
-def window_of(sample: Any, bare: frozenset[str] = frozenset()) -> Any:
-    """A training sample as the benchmarks see it; a question's key is its scene and its number there."""
-    from vidllm_ros.evaluation.benchmark import EvaluatedWindow, Question
+def window_of(sample: Sample, questions: tuple[Question, ...] = ()) -> EvaluatedWindow:
+    """A training sample as the benchmarks see it."""
+    from vidllm_ros.evaluation.benchmark import EvaluatedWindow
     from vidllm_ros.training.rooms import scene_from_world
 
-    questions = (
-        Question(
-            f"{sample.name}#{k}",
-            task.question,
-            (task.answer, *task.other_answers),
-            without_situation(task.question, bare),
-        )
-        for k, task in enumerate(sample.tasks)
-    )
     return EvaluatedWindow(
         name=sample.name,
         rgb=sample.rgb,
         depth=sample.depth,
         T_world_camera=sample.T_world_camera,
         T_scene_window=scene_from_world(sample.T_world_camera) @ sample.T_world_camera[0],
-        questions=tuple(questions),
+        questions=questions,
     )
-
-
-def _shard(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form K/N, such as 0/4")
-    return int(match[1]), int(match[2])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from vidllm_ros.model.box_text import format_box
 from vidllm_ros.training.data.errors import DataError, log, reason
 from vidllm_ros.training.data.scannet import SCENE, Scan, Scans
+from vidllm_ros.training.data.scannet_objects import ScanObjects
 from vidllm_ros.training.rooms import box_in_scene, scene_from_world, visible_boxes
 from vidllm_ros.training.sample import Sample, TextTask
 
@@ -35,6 +36,7 @@ class Annotation:
         answer: the reference answer.
         objects: ``objectId`` of the objects that it is about.
         other_answers: further right answers.
+        details: what only evaluation needs: fields of the file by their names there, and of a reference the "phrase".
     """
 
     scene: str
@@ -43,6 +45,15 @@ class Annotation:
     answer: str
     objects: tuple[int, ...] = ()
     other_answers: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class AnnotatedScan(NamedTuple):
+    """A scan's sample without tasks, its objects (None where unknown), and all that was written about it."""
+
+    sample: Sample
+    objects: ScanObjects | None
+    annotations: tuple[Annotation, ...]
 
 
 @dataclass(frozen=True)
@@ -69,12 +80,7 @@ class AnnotatedScans:
         Raises:
             DataError: as ``Scans.read``; or boxes are needed and the scan has none; or no question is left.
         """
-        scan, annotations = self.scans.read(scene), self.annotations[scene]
-        if scan.objects is None and any(a.kind in NEEDS_BOXES for a in annotations):
-            raise DataError(
-                f"{self.path} asks about boxes, but {self.scans.folder / scene} has none; download the scan's "
-                "_vh_clean_2.ply, _vh_clean_2.0.010000.segs.json and .aggregation.json."
-            )
+        scan, annotations = self._read(scene)
         tasks = self._tasks(scan, annotations, scene)
         if not tasks:
             raise DataError(
@@ -82,6 +88,24 @@ class AnnotatedScans:
             )
         dataset = self.path.stem
         return replace(scan.sample, name=f"{dataset}/{scene}", tasks=tuple(tasks))
+
+    def annotated(self, scene: str) -> AnnotatedScan:
+        """The scan with every annotation, whether its frames show what that is about or not: what a benchmark asks.
+
+        Raises:
+            DataError: as ``Scans.read``; or boxes are needed and the scan has none.
+        """
+        scan, annotations = self._read(scene)
+        return AnnotatedScan(replace(scan.sample, name=f"{self.path.stem}/{scene}"), scan.objects, annotations)
+
+    def _read(self, scene: str) -> tuple[Scan, tuple[Annotation, ...]]:
+        scan, annotations = self.scans.read(scene), self.annotations[scene]
+        if scan.objects is None and any(a.kind in NEEDS_BOXES for a in annotations):
+            raise DataError(
+                f"{self.path} asks about boxes, but {self.scans.folder / scene} has none; download the scan's "
+                "_vh_clean_2.ply, _vh_clean_2.0.010000.segs.json and .aggregation.json."
+            )
+        return scan, annotations
 
     def _tasks(self, scan: Scan, annotations: Iterable[Annotation], scene: str) -> list[TextTask]:
         index = scan.objects.index if scan.objects else {}
@@ -168,6 +192,11 @@ def numbers(row: Any, key: str) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(isinstance(number, int) for number in value):
         raise ValueError(f"field '{key}' is {value!r}, no list of whole numbers")
     return tuple(dict.fromkeys(value))
+
+
+def details(row: Any, *keys: str) -> dict[str, Any]:
+    """Those fields of a row that it has."""
+    return {key: row[key] for key in keys if key in row}
 
 
 def scene_name(row: Any, key: str = "scene_id") -> str:

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from vidllm_ros.model.language_types import locate_pair
-from vidllm_ros.training.data.annotations import Annotation, convert_rows, numbers, read_json, rows_of, scene_name, text
+from vidllm_ros.training.data.annotations import (
+    Annotation,
+    convert_rows,
+    details,
+    numbers,
+    read_json,
+    rows_of,
+    scene_name,
+    text,
+)
 
 
 def read_multi3drefer(path: Path) -> list[Annotation]:
@@ -21,5 +30,7 @@ def read_multi3drefer(path: Path) -> list[Annotation]:
 
 
 def _annotation(row: Any) -> Annotation:
-    question, answer = locate_pair(text(row, "description"))
-    return Annotation(scene_name(row), "locate", question, answer, tuple(sorted(numbers(row, "object_ids"))))
+    phrase, objects = text(row, "description"), tuple(sorted(numbers(row, "object_ids")))
+    question, answer = locate_pair(phrase)
+    more = {"phrase": phrase, **details(row, "ann_id", "eval_type")}
+    return Annotation(scene_name(row), "locate", question, answer, objects, details=more)

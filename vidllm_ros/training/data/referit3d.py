@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vidllm_ros.model.language_types import locate_pair
-from vidllm_ros.training.data.annotations import Annotation, convert_rows, scene_name, text
+from vidllm_ros.training.data.annotations import Annotation, convert_rows, details, scene_name, text
 from vidllm_ros.training.data.errors import DataError, log, reason
 
 #: The published experiments leave longer utterances out.
@@ -76,8 +76,10 @@ def _tokens(row: dict[str, str]) -> list[str]:
 
 
 def _annotation(row: dict[str, str]) -> Annotation:
-    _tokens(row)
+    tokens = _tokens(row)
     if str(row["mentions_target_class"]).strip().lower() != "true":
         raise ValueError(f"field 'mentions_target_class' is {row['mentions_target_class']!r}, not True or False")
-    question, answer = locate_pair(text(row, "utterance"))
-    return Annotation(scene_name(row, "scan_id"), "locate", question, answer, (int(row["target_id"]),))
+    phrase = text(row, "utterance")
+    question, answer = locate_pair(phrase)
+    more = {"phrase": phrase, **details(row, "stimulus_id", "coarse_reference_type"), "tokens": tokens}
+    return Annotation(scene_name(row, "scan_id"), "locate", question, answer, (int(row["target_id"]),), details=more)

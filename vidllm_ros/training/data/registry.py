@@ -141,8 +141,8 @@ def _annotated(read: Callable[[DataSpec], list[Annotation]]) -> Callable[[DataSp
             listed = set(find_scenes(folder, listing))
             wanted, which = tuple(scene for scene in wanted if scene in listed), f"{which} and {listing} lists"
         scenes = _present(spec, wanted, folder, which)
-        load = AnnotatedScans(spec.path, Scans(folder, config, _frames(spec)), annotations).load
-        return SceneSource(spec.text, scenes, load)
+        scans = AnnotatedScans(spec.path, Scans(folder, config, _frames(spec)), annotations)
+        return SceneSource(spec.text, scenes, scans.load, scans.annotated)
 
     return opened
 

@@ -8,7 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidllm_ros.training.data.annotations import BOX, Annotation, convert_rows, read_json, rows_of, scene_name, text
+from vidllm_ros.training.data.annotations import (
+    BOX,
+    Annotation,
+    convert_rows,
+    details,
+    read_json,
+    rows_of,
+    scene_name,
+    text,
+)
 
 QUESTION = f"Describe the object at {BOX}."
 
@@ -23,4 +32,11 @@ def read_scan2cap(path: Path) -> list[Annotation]:
 
 def _annotation(row: Any) -> Annotation:
     description = text(row, "description")
-    return Annotation(scene_name(row), "describe_object", QUESTION, description, (int(row["object_id"]),))
+    return Annotation(
+        scene_name(row),
+        "describe_object",
+        QUESTION,
+        description,
+        (int(row["object_id"]),),
+        details=details(row, "object_name", "ann_id", "token"),
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidllm_ros.model.language_types import locate_pair
-from vidllm_ros.training.data.annotations import Annotation, convert_rows, read_json, rows_of, scene_name, text
+from vidllm_ros.training.data.annotations import Annotation, convert_rows, details, read_json, rows_of, scene_name, text
 
 
 def read_scanrefer(path: Path) -> list[Annotation]:
@@ -22,5 +22,7 @@ def read_scanrefer(path: Path) -> list[Annotation]:
 
 
 def _annotation(row: Any) -> Annotation:
-    question, answer = locate_pair(text(row, "description"))
-    return Annotation(scene_name(row), "locate", question, answer, (int(row["object_id"]),))
+    phrase = text(row, "description")
+    question, answer = locate_pair(phrase)
+    more = {"phrase": phrase, **details(row, "object_name", "ann_id")}
+    return Annotation(scene_name(row), "locate", question, answer, (int(row["object_id"]),), details=more)

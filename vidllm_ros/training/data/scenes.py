@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from vidllm_ros.training.data.annotations import AnnotatedScan
 from vidllm_ros.training.data.errors import DataError, log
 from vidllm_ros.training.sample import Sample
 
@@ -20,11 +21,13 @@ class SceneSource:
         name: the specification it was opened with, for messages.
         scenes: names of the scenes.
         load: the sample of one of them; raises DataError when the scene cannot be used.
+        annotated: one of them with everything that was written about it; None for data that nobody wrote about.
     """
 
     name: str
     scenes: tuple[str, ...]
     load: Callable[[str], Sample]
+    annotated: Callable[[str], AnnotatedScan] | None = None
 
     def __len__(self) -> int:
         """How many scenes there are, usable or not."""

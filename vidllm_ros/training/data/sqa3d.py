@@ -45,7 +45,8 @@ def read_sqa3d(path: Path, annotations: Path | None = None) -> list[Annotation]:
         if not answer:
             raise ValueError(f"question {row['question_id']} has no answer in {annotations}")
         question = f"{_sentence(text(row, 'situation'))} {text(row, 'question')}"
-        return Annotation(scene_name(row), "situated_question", question, answer)
+        bare = {"question": text(row, "question")}  # its beginning decides its kind
+        return Annotation(scene_name(row), "situated_question", question, answer, details=bare)
 
     return convert_rows(path, _rows(path, "questions"), annotation)
 
