@@ -56,6 +56,7 @@ EVALUATIONS = (
     Command("vidllm_ros.training.cli", "held-out procedural rooms", "add_evaluate_parser"),
     Command("vidllm_ros.training.evaluate_data", "data sets that training reads too", "add_parsers"),
     Command("vidllm_ros.training.evaluate_referring", "objects that words mean", "add_parsers"),
+    Command("vidllm_ros.training.evaluate_surface", "reconstruction of scans", "add_parsers"),
     Command("vidllm_ros.evaluation.cli", "sets of images", "add_parsers"),
     Command("vidllm_ros.node.replay_evaluate", "a ROS 2 bag, through the real node"),
 )

@@ -23,6 +23,10 @@ def in_window(window) -> int:
     return window.used_frames + window.waiting_frames + sum(window.drop_counts)
 
 
+def dropped(window, reason: str) -> int:
+    return dict(zip(window.drop_reasons, window.drop_counts, strict=True)).get(reason, 0)
+
+
 def in_diagnostics(robot) -> dict[str, int]:
     """The account of the newest diagnostics; {} when the node is not subscribed."""
     if not robot.received["diagnostics"]:
@@ -110,16 +114,16 @@ def test_a_camera_of_another_name_starts_a_new_stream(client, robot, node):
 def test_a_camera_that_stops_and_returns_starts_a_new_stream(client, robot, node):
     client.reset()
     robot.now_ns += 100 * SECOND
-    robot.windows(1)
+    before = dropped(robot.windows(1)[-1], "gap")
+    robot.send(3)
     robot.now_ns += 30 * SECOND
-    start = len(node.log)
     window = robot.windows(2)[-1]
-    assert re.search(r"no frame came for 30\.\d+ s, more than window.max_frame_gap", node.log[start:])
+    assert dropped(window, "gap") > before  # what waited for a window that cannot be completed any more
     assert window.received_frames == in_window(window)
 
 
 def test_a_clock_that_loops(client, robot, node):
-    """A bag played in a loop with --clock: time and stamps jump back together, and windows go on."""
+    """A bag of two seconds played in a loop with --clock: time and stamps jump back together, and windows go on."""
     clock = robot.node.create_publisher(Clock, "/clock", 10)
     start = len(node.log)
     assert set_parameters(client, {"use_sim_time": True})["use_sim_time"].successful
@@ -132,7 +136,8 @@ def test_a_clock_that_loops(client, robot, node):
             def play(before=before) -> bool:
                 clock.publish(Clock(clock=ns_to_stamp(robot.now_ns + STEP_NS)))
                 robot.send(1)
-                return len(robot.received["window"]) >= before + 2
+                # A jump by less than window.max_frame_gap, one second here, is a few stamps out of order.
+                return robot.now_ns > beginning + 2 * SECOND and len(robot.received["window"]) >= before + 2
 
             wait_for(play, 60, lambda: node.log[start:])
             window = robot.received["window"][-1]
@@ -188,7 +193,8 @@ def test_cameras_of_every_quality_of_service(client, robot, index):
         before = len(robot.received["window"])
 
         def film() -> bool:
-            robot.now_ns += STEP_NS
+            # As fast as time itself, so that a busy node that loses frames sees no gap of a second.
+            robot.now_ns += 20_000_000
             publisher.publish(picture(robot.now_ns))
             return len(robot.received["window"]) > before
 

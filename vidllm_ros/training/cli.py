@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="train a network",
         description="Train in the paper's two stages: distillation from two teachers into encoder and adapter (1), "
         "then everything together (2). --phase trains one half of stage 2 after the other on rooms, which is how the "
-        "bundled nano was made. Run it under torchrun for several processes. A killed run continues with --resume.",
+        "bundled nano was made. `accelerate launch` runs it in several processes, on many GPUs and machines. A killed "
+        "run continues with --resume.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--stage", type=int, choices=(1, 2), help="stage of the paper")
@@ -39,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--geometry", type=Path, help="for the reasoning phase: the geometry phase's folder")
     parser.add_argument("--minutes", type=float, default=60.0, help="training time in all, resumed runs included")
     parser.add_argument("--lr", type=float, default=1.5e-3, help="peak learning rate")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda[:n]; the stages only")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto: a GPU where there is one")
     parser.add_argument("--workers", type=int, default=1, help="processes that load data; the stages only")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
@@ -64,13 +64,12 @@ def run_train(args: argparse.Namespace) -> int:
         print(f"vidllm train: {problem}")
         return 2
     import torch
-    import torch.distributed as dist
 
-    from vidllm_ros.training.loop import LoopConfig, is_main_process
+    from vidllm_ros.training.loop import LoopConfig
+    from vidllm_ros.training.processes import connect
     from vidllm_ros.training.recipe import train_geometry, train_reasoning
 
-    if "RANK" in os.environ:
-        dist.init_process_group("gloo")
+    accelerator = connect(cpu=args.device == "cpu")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     config = LoopConfig(minutes=args.minutes, lr=args.lr)
@@ -79,9 +78,9 @@ def run_train(args: argparse.Namespace) -> int:
     elif args.phase == "reasoning":
         train_reasoning(args.out, args.geometry, config)
     else:
-        _run_stage(args, config)
-    if is_main_process():
-        print(f"written to {args.out}")
+        _run_stage(args, config, str(accelerator.device))
+    accelerator.print(f"written to {args.out}")
+    accelerator.end_training()
     return 0
 
 
@@ -94,23 +93,23 @@ def _wrong_use(args: argparse.Namespace) -> str | None:
     return None
 
 
-def _run_stage(args: argparse.Namespace, config: LoopConfig) -> None:
+def _run_stage(args: argparse.Namespace, config: LoopConfig, device: str) -> None:
     from vidllm_ros.checkpoints import NANO
     from vidllm_ros.model import VidLLM
     from vidllm_ros.training.recipe import new_nano, train_stage_1, train_stage_2
     from vidllm_ros.training.teachers import CachedTeacher, CheckpointTeacher, ClipTeacher, Teacher
 
-    model = VidLLM.from_pretrained(args.init, args.device) if args.init else new_nano().to(args.device)
+    model = VidLLM.from_pretrained(args.init) if args.init else new_nano()
     model.float()
     if args.stage == 2:
         train_stage_2(model, args.data, args.out, config, args.windows, workers=args.workers)
         return
     semantic = args.semantic_teacher or str(NANO)
-    teachers: list[Teacher] = [CheckpointTeacher(args.geometry_teacher or NANO, device=args.device)]
+    teachers: list[Teacher] = [CheckpointTeacher(args.geometry_teacher or NANO, device=device)]
     if semantic.startswith("clip:"):
-        teachers.append(ClipTeacher(semantic.removeprefix("clip:"), device=args.device))
+        teachers.append(ClipTeacher(semantic.removeprefix("clip:"), device=device))
     else:
-        teachers.append(CheckpointTeacher(Path(semantic), "semantic", args.device))
+        teachers.append(CheckpointTeacher(Path(semantic), "semantic", device))
     if args.teacher_cache:
         teachers = [CachedTeacher(teacher, args.teacher_cache) for teacher in teachers]
     pair = (teachers[0], teachers[1])

@@ -12,7 +12,8 @@ from vidllm_ros.model.reconstruction import ReconstructionModel
 from vidllm_ros.training.auxiliary import AttentionProbe, AuxiliaryHeads
 from vidllm_ros.training.geometry_loss import GeometryLossConfig, geometry_losses
 from vidllm_ros.training.geometry_targets import geometry_targets
-from vidllm_ros.training.loop import TrainingLoop, process_index, world_size
+from vidllm_ros.training.loop import TrainingLoop
+from vidllm_ros.training.processes import process_index, world_size
 from vidllm_ros.training.room_stream import BatchPlan, batches
 from vidllm_ros.training.rooms.furniture import LABELS
 from vidllm_ros.training.rooms.materials import COLOURS

@@ -1,4 +1,4 @@
-"""The training loop both phases share: time budget, checkpoints, resume, log."""
+"""The training loop that all phases share: processes, time budget, checkpoints, resume, log."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from vidllm_ros.training.optimizer import MuonAdamW, WeightAverage, warmup_cosine
+from vidllm_ros.training.processes import LaunchError, connect
 from vidllm_ros.training.sample import Sample
+from vidllm_ros.training.sharding import like, unshard, whole
 
 CHECKPOINT_SECONDS = 300.0
+
+Step = Callable[[int], tuple[Tensor, dict[str, float], int]]
 
 
 class DivergenceError(RuntimeError):
@@ -47,38 +52,46 @@ class LoopConfig:
     log_every: int = 25
 
 
-def world_size() -> int:
-    """Processes that train together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+class _Step(nn.Module):
+    """A phase's step as the forward pass of one module, which is what accelerate's wrappers know how to share out.
 
+    A phase calls the parts of its model as it needs them, never the model as a whole.
+    """
 
-def process_index() -> int:
-    """This process's number among those that train together, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
 
-
-def is_main_process() -> bool:
-    """Whether this process writes logs and checkpoints."""
-    return process_index() == 0
-
-
-def share_seconds(seconds: float) -> float:
-    """The mean over the processes, so that all agree when a budget is spent."""
-    if world_size() == 1:
-        return seconds
-    shared = torch.tensor([seconds], dtype=torch.float64)
-    dist.all_reduce(shared)
-    return float(shared) / world_size()
+    def forward(self, step: Step, index: int) -> tuple[Tensor, dict[str, float], int]:
+        return step(index)
 
 
 class TrainingLoop:
-    """Runs steps until the time budget is spent; a killed run resumes from its last checkpoint."""
+    """Runs steps until the time budget is spent; a killed run resumes from its last checkpoint.
 
-    def __init__(self, model: nn.Module, config: LoopConfig, folder: Path) -> None:
+    Launched by ``accelerate launch``, several processes train together: each takes its own batches, gradients are
+    averaged, and with FSDP parameters and optimiser state are shared out. Checkpoints and logs are the same as those of
+    a single process.
+
+    Args:
+        model: what is trained; moved to this process's device.
+        config: how long and how fast.
+        folder: for checkpoints and logs; all processes must see the same one.
+        accelerator: the processes; None joins those that were launched.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: LoopConfig, folder: Path, accelerator: Accelerator | None = None
+    ) -> None:
         self.model = model
         self.config = config
         self.folder = folder
+        self.accelerator = accelerator or connect()
+        if config.muon and self.accelerator.distributed_type == DistributedType.FSDP:
+            raise LaunchError("Muon turns whole matrices, which FSDP shares out: train with --optimizer adamw")
         self.optimizer = MuonAdamW(model, config.lr, config.weight_decay, config.muon)
+        # The optimisers come along because FSDP gives the model new parameters; they are stepped directly.
+        self.module = self.accelerator.prepare(_Step(model), *self.optimizer.optimizers)[0]
         self.average = WeightAverage(model)
         self.step_index = 0
         self.frames = 0
@@ -95,15 +108,21 @@ class TrainingLoop:
         path = self.folder / "state.pt"
         if not path.exists():
             return False
-        state = torch.load(path, weights_only=True)
-        self.model.load_state_dict(state["model"])
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        own = self.model.state_dict()
+        self.model.load_state_dict(
+            {name: like(v, own[name]) if name in own else v for name, v in state["model"].items()}
+        )
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average.values, self.average.updates = state["average"], state["updates"]
+        self.average.load(state["average"], state["updates"])
         self.step_index, self.frames, self.seconds = state["step"], state["frames"], state["seconds"]
         return True
 
     def save(self) -> None:
-        """Write the checkpoint so that a kill at any moment leaves either the old or the new one."""
+        """Write the checkpoint so that a kill at any moment leaves either the old or the new one.
+
+        All processes must call it together; the main one writes.
+        """
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -113,15 +132,14 @@ class TrainingLoop:
             "frames": self.frames,
             "seconds": self.seconds,
         }
+        state = whole(state)
+        if not self.accelerator.is_main_process:
+            return
         partial = self.folder / "state.pt.partial"
         torch.save(state, partial)
         os.replace(partial, self.folder / "state.pt")
 
-    def run(
-        self,
-        step: Callable[[int], tuple[Tensor, dict[str, float], int]],
-        shown: Callable[[], Sequence[Sample]] = tuple,
-    ) -> None:
+    def run(self, step: Step, shown: Callable[[], Sequence[Sample]] = tuple) -> None:
         """Train until the budget is spent.
 
         Args:
@@ -129,47 +147,63 @@ class TrainingLoop:
             shown: the samples of the last step; should training diverge, they are saved as ``diverged_*.npz``.
 
         Raises:
-            DivergenceError: the loss or its gradient is not finite; the weights are still those of the last good step.
+            DivergenceError: the loss or its gradient is not finite in some process; the weights are still those of the
+                last good step.
         """
-        last_save = last_log = time.monotonic()
-        log_path = self.folder / "log.csv"
+        saved, last_log = self.seconds, time.monotonic()
         seen: dict[str, list[float]] = {}
         counted = 0
         while self.progress < 1.0:
             started = time.monotonic()
-            loss, values, frames = step(self.step_index)
-            if not torch.isfinite(loss):
-                raise self._diverged(f"the loss is {loss.item()}", values, shown())
-            loss.backward()
-            self._share_gradients()
-            values["norm"] = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
+            loss, values, frames = self.module(step, self.step_index)
+            finite = bool(torch.isfinite(loss))
+            if self._over_processes(0.0 if finite else 1.0)[0] > 0:
+                raise self._diverged(f"the loss is {loss.item()}", values, () if finite else shown())
+            self.accelerator.backward(loss)
+            values["norm"] = self._clip()
             if not math.isfinite(values["norm"]):
                 raise self._diverged("the gradient is not finite", values, shown())
             self.optimizer.step(warmup_cosine(self.progress, self.config.lr))
             self.average.update(self.model)
-            self.step_index += 1
-            self.frames += frames * world_size()
             now = time.monotonic()
-            self.seconds += share_seconds(now - started)
+            elapsed, shown_frames = self._over_processes(now - started, frames)
+            self.step_index += 1
+            self.frames += round(shown_frames)
+            self.seconds += elapsed / self.accelerator.num_processes
             for name, value in {"loss": float(loss.detach()), **values}.items():
                 seen.setdefault(name, []).append(value)
             counted += 1
-            if counted == self.config.log_every and is_main_process():
-                # Not every step has every value: a blind one has no boxes.
-                row = {name: sum(of) / len(of) for name, of in seen.items()}
-                self._log(log_path, row, counted / max(now - last_log, 1e-6))
+            if counted == self.config.log_every:
+                self._log(seen, counted / max(now - last_log, 1e-6))
                 seen, counted, last_log = {}, 0, now
-            if now - last_save > CHECKPOINT_SECONDS and is_main_process():
+            if self.seconds - saved > CHECKPOINT_SECONDS:
                 self.save()
-                last_save = now
-        if is_main_process():
-            self.save()
+                saved = self.seconds
+        self.save()
+
+    def finish(self) -> None:
+        """Put the averaged weights into the model, whole and on the CPU, ready to be saved by the main process."""
+        self.average.copy_to(self.model)
+        unshard(self.model, keep=self.accelerator.is_main_process)
+
+    def _over_processes(self, *numbers: float) -> list[float]:
+        """Sums over the processes, so that all decide alike."""
+        if self.accelerator.num_processes == 1:
+            return list(numbers)
+        # Seconds of a long run need more digits than float32 has, but MPS has nothing better.
+        here = torch.tensor(numbers, dtype=torch.float32, device=self.accelerator.device)
+        return self.accelerator.reduce(here, "sum").tolist()
+
+    def _clip(self) -> float:
+        """Limit the gradient norm over all parameters; what it was before."""
+        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), self.config.clip)
+        return float(whole(norm))
 
     def _diverged(self, what: str, values: dict[str, float], samples: Sequence[Sample]) -> DivergenceError:
         """The error to raise, after what caused it was saved."""
         saved = []
         for number, sample in enumerate(samples):
-            path = self.folder / f"diverged_{self.step_index}_{process_index()}_{number}.npz"
+            path = self.folder / f"diverged_{self.step_index}_{self.accelerator.process_index}_{number}.npz"
             np.savez_compressed(
                 path,
                 name=sample.name,
@@ -182,19 +216,16 @@ class TrainingLoop:
         where = f"; its samples: {', '.join(saved)}" if saved else ""
         return DivergenceError(f"step {self.step_index}: {what}; parts: {json.dumps(values)}{where}")
 
-    def _share_gradients(self) -> None:
-        """Average gradients over the processes, all in one message."""
-        if world_size() == 1:
+    def _log(self, seen: dict[str, list[float]], steps_per_second: float) -> None:
+        """One line of means over the steps and processes since the last; not every step has every value."""
+        sums: dict[str, tuple[float, int]] = {}
+        for process in gather_object([seen]):
+            for name, values in process.items():
+                total, count = sums.get(name, (0.0, 0))
+                sums[name] = (total + sum(values), count + len(values))
+        if not self.accelerator.is_main_process:
             return
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])
-        dist.all_reduce(flat)
-        flat /= world_size()
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
-
-    def _log(self, path: Path, row: dict[str, float], steps_per_second: float) -> None:
+        row = {name: total / count for name, (total, count) in sums.items()}
         remaining = 60 * self.config.minutes - self.seconds
         parts = " ".join(f"{name} {value:.3f}" for name, value in row.items())
         print(
@@ -203,7 +234,7 @@ class TrainingLoop:
             flush=True,
         )
         values = {"step": self.step_index, "frames": self.frames, "seconds": round(self.seconds, 1)}
-        append_row(path, {**values, **{name: f"{value:.5f}" for name, value in row.items()}})
+        append_row(self.folder / "log.csv", {**values, **{name: f"{value:.5f}" for name, value in row.items()}})
 
 
 def append_row(path: Path, row: dict[str, object]) -> None:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from vidllm_ros.training.sharding import like, optimizer_state_like, plain_name
+
 
 def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
     """The nearest semi-orthogonal matrix, roughly, by Newton-Schulz iterations in the matrix's own precision."""
@@ -91,7 +93,7 @@ class MuonAdamW:
     def load_state_dict(self, state: dict) -> None:
         """Continue from ``state_dict``."""
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(values)
+            optimizer.load_state_dict(optimizer_state_like(values, optimizer))
 
 
 def is_block_matrix(name: str) -> bool:
@@ -118,12 +120,24 @@ def warmup_cosine(progress: float, peak: float, warmup: float = 0.03, floor: flo
 
 
 class WeightAverage:
-    """Exponential moving average of a model's parameters; what is shipped."""
+    """Exponential moving average of a model's parameters; what is shipped.
+
+    Frozen parameters are held as they are, without a copy.
+    """
 
     def __init__(self, model: nn.Module, decay: float = 0.998) -> None:
         self.decay = decay
         self.updates = 0
-        self.values = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.values = {
+            plain_name(name): p.detach().clone() if p.requires_grad else p.detach()
+            for name, p in model.named_parameters()
+        }
+
+    def load(self, values: dict[str, Tensor], updates: int) -> None:
+        """Continue from whole ``values``."""
+        for name, own in self.values.items():
+            self.values[name] = like(values[name], own)
+        self.updates = updates
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -131,10 +145,11 @@ class WeightAverage:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, parameter in model.named_parameters():
-            self.values[name].lerp_(parameter.detach(), 1 - decay)
+            if parameter.requires_grad:
+                self.values[plain_name(name)].lerp_(parameter.detach(), 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
         """Put the averaged values into ``model``."""
         for name, parameter in model.named_parameters():
-            parameter.copy_(self.values[name])
+            parameter.copy_(self.values[plain_name(name)])

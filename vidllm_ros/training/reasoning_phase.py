@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vidllm_ros.model.vidllm import VidLLM
 from vidllm_ros.training.geometry_targets import stacked_images
-from vidllm_ros.training.loop import TrainingLoop, process_index, world_size
+from vidllm_ros.training.loop import TrainingLoop
+from vidllm_ros.training.processes import process_index, world_size
 from vidllm_ros.training.reasoning_loss import ReasoningModel, ReasoningWeights, draw_questions
 from vidllm_ros.training.reasoning_scene import ReconstructedScene, reconstructed_scene
 from vidllm_ros.training.room_stream import BatchPlan, batches

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from vidllm_ros.model.reconstruction import ReconstructionModel
 from vidllm_ros.model.sizes import nano
@@ -17,7 +16,8 @@ from vidllm_ros.training.distillation_loss import DistillationWeights
 from vidllm_ros.training.distillation_phase import DistillationModel, DistillationPhase
 from vidllm_ros.training.geometry_phase import GeometryModel, GeometryPhase, GeometryPhaseConfig
 from vidllm_ros.training.joint_phase import JointModel, JointPhase, JointPhaseConfig
-from vidllm_ros.training.loop import LoopConfig, TrainingLoop, is_main_process
+from vidllm_ros.training.loop import LoopConfig, TrainingLoop
+from vidllm_ros.training.processes import is_main_process
 from vidllm_ros.training.reasoning_loss import ReasoningModel
 from vidllm_ros.training.reasoning_phase import ReasoningPhase, ReasoningPhaseConfig
 from vidllm_ros.training.rooms import vocabulary_texts
@@ -59,7 +59,7 @@ def train_stage_1(
     loop.resume()
     stream = mixed_batches(data, model.config, windows, first_room=loop.step_index * windows, workers=workers)
     _run(loop, DistillationPhase(trained, teachers, stream, model.config.patch_size))
-    _save(model, trained, loop, out)
+    _save(model, loop, out)
 
 
 def train_stage_2(
@@ -77,17 +77,17 @@ def train_stage_2(
     loop.resume()
     stream = mixed_batches(data, model.config, windows, first_room=loop.step_index * windows, workers=workers)
     _run(loop, JointPhase(model, trained, phase or JointPhaseConfig(), stream))
-    _save(model, trained, loop, out)
+    _save(model, loop, out)
 
 
 def _run(loop: TrainingLoop, phase: DistillationPhase | JointPhase | GeometryPhase | ReasoningPhase) -> None:
     loop.run(phase.step, lambda: phase.samples)
 
 
-def _save(model: VidLLM, trained: nn.Module, loop: TrainingLoop, out: Path) -> None:
+def _save(model: VidLLM, loop: TrainingLoop, out: Path) -> None:
     """Write the averaged weights as a checkpoint folder."""
+    loop.finish()
     if is_main_process():
-        loop.average.copy_to(trained)
         model.eval().save_pretrained(out / "model", dtype="float16")
 
 
@@ -116,6 +116,7 @@ def train_reasoning(out: Path, geometry: Path, config: LoopConfig, phase: Reason
     model.reconstruction.requires_grad_(False)
     trained = ReasoningModel(model)
     loop = TrainingLoop(trained, config, out)
+    model.to(loop.accelerator.device)
     loop.resume()
     _run(loop, ReasoningPhase(model, trained, phase or ReasoningPhaseConfig(), loop))
-    _save(model, trained, loop, out)
+    _save(model, loop, out)
