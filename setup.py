@@ -8,6 +8,7 @@ because a pip installation has no vidllm_ros.msg; use one of the two installatio
 from setuptools import find_packages, setup
 
 EVAL = ["pillow>=10", "rosbags>=0.10.5,<0.12"]
+TRAIN = ["accelerate>=1.6,<2"]
 VIZ = ["Jinja2>=3.1", "plotly>=5.20"]
 
 setup(
@@ -34,9 +35,9 @@ setup(
         "eval": EVAL,
         # METEOR and the PTB tokenizer, which Java runs
         "captions": ["pycocoevalcap>=1.2,<2"],
-        "train": EVAL,
+        "train": [*EVAL, *TRAIN],
         "viz": VIZ,
-        "test": [*EVAL, *VIZ, "hypothesis>=6.100", "pytest>=8", "pytest-timeout>=2.3"],
+        "test": [*EVAL, *TRAIN, *VIZ, "hypothesis>=6.100", "pytest>=8", "pytest-timeout>=2.3"],
     },
     entry_points={"console_scripts": ["vidllm = vidllm_ros.cli:main"]},
     zip_safe=False,

@@ -62,7 +62,7 @@ EVALUATIONS = (
 )
 
 # The extra of setup.py that brings a package which not every command needs.
-EXTRAS = {"rosbags": "eval", "PIL": "eval", "jinja2": "viz", "plotly": "viz"}
+EXTRAS = {"accelerate": "train", "rosbags": "eval", "PIL": "eval", "jinja2": "viz", "plotly": "viz"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
