@@ -10,7 +10,7 @@ from posed_windows import random_sample
 from torch import nn
 
 from vidllm_ros.training import loop as loop_module
-from vidllm_ros.training.loop import CHECKPOINT_SECONDS, DivergenceError, LoopConfig, TrainingLoop, append_row
+from vidllm_ros.training.loop import CHECKPOINT_SECONDS, DivergenceError, LoopConfig, TrainingLoop
 
 FRAMES = 8
 
@@ -221,17 +221,3 @@ def test_the_checkpoint_is_read_without_unpickling_code(tmp_path, clock):
     job.loop.save()
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert (state["step"], state["frames"]) == (1, FRAMES)
-
-
-def test_a_value_that_comes_later_gets_a_column(tmp_path):
-    path = tmp_path / "log.csv"
-    for row in ({"step": 1, "loss": "0.5"}, {"step": 2, "blind": "0.3", "loss": "0.4"}, {"step": 3, "loss": "0.2"}):
-        append_row(path, row)
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert rows == [
-        {"step": "1", "loss": "0.5", "blind": ""},
-        {"step": "2", "loss": "0.4", "blind": "0.3"},
-        {"step": "3", "loss": "0.2", "blind": ""},
-    ]
-    assert [file.name for file in tmp_path.iterdir()] == ["log.csv"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -21,6 +20,7 @@ from vidllm_ros.training.optimizer import MuonAdamW, WeightAverage, warmup_cosin
 from vidllm_ros.training.processes import LaunchError, connect
 from vidllm_ros.training.sample import Sample
 from vidllm_ros.training.sharding import like, unshard, whole
+from vidllm_ros.training.training_log import TrainingLog
 
 CHECKPOINT_SECONDS = 300.0
 
@@ -93,6 +93,7 @@ class TrainingLoop:
         # The optimisers come along because FSDP gives the model new parameters; they are stepped directly.
         self.module = self.accelerator.prepare(_Step(model), *self.optimizer.optimizers)[0]
         self.average = WeightAverage(model)
+        self.log = TrainingLog(folder)
         self.step_index = 0
         self.frames = 0
         self.seconds = 0.0
@@ -180,6 +181,8 @@ class TrainingLoop:
                 self.save()
                 saved = self.seconds
         self.save()
+        if self.accelerator.is_main_process:
+            self.log.close()
 
     def finish(self) -> None:
         """Put the averaged weights into the model, whole and on the CPU, ready to be saved by the main process."""
@@ -233,20 +236,4 @@ class TrainingLoop:
             f"{remaining / 60:.1f} min left",
             flush=True,
         )
-        values = {"step": self.step_index, "frames": self.frames, "seconds": round(self.seconds, 1)}
-        append_row(self.folder / "log.csv", {**values, **{name: f"{value:.5f}" for name, value in row.items()}})
-
-
-def append_row(path: Path, row: dict[str, object]) -> None:
-    """Add a row to a CSV file with a header; a value never seen before becomes a new column of the whole file."""
-    rows: list[dict[str, object]] = []
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    columns = list(dict.fromkeys([*(rows[0] if rows else row), *row]))
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows([*rows, row])
-    os.replace(partial, path)
+        self.log.add(self.step_index, self.frames, self.seconds, row)
