@@ -59,10 +59,18 @@ EVALUATIONS = (
     Command("vidllm_ros.training.evaluate_surface", "reconstruction of scans", "add_parsers"),
     Command("vidllm_ros.evaluation.cli", "sets of images", "add_parsers"),
     Command("vidllm_ros.node.replay_evaluate", "a ROS 2 bag, through the real node"),
+    Command("vidllm_ros.evaluation.compare", "two runs of one benchmark"),
 )
 
 # The extra of setup.py that brings a package which not every command needs.
-EXTRAS = {"accelerate": "train", "rosbags": "eval", "PIL": "eval", "jinja2": "viz", "plotly": "viz"}
+EXTRAS = {
+    "accelerate": "train",
+    "peft": "train",
+    "rosbags": "eval",
+    "PIL": "eval",
+    "jinja2": "viz",
+    "plotly": "viz",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
