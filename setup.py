@@ -8,7 +8,7 @@ because a pip installation has no vidllm_ros.msg; use one of the two installatio
 from setuptools import find_packages, setup
 
 EVAL = ["pillow>=10", "rosbags>=0.10.5,<0.12"]
-TRAIN = ["accelerate>=1.6,<2", "plotly>=5.20", "tensorboard>=2.17"]
+TRAIN = ["accelerate>=1.6,<2", "peft>=0.17,<1", "plotly>=5.20", "tensorboard>=2.17"]
 VIZ = ["Jinja2>=3.1", "plotly>=5.20"]
 
 setup(

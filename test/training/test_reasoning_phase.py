@@ -10,7 +10,7 @@ from miniature import full_config
 from vidllm_ros.model import VidLLM
 from vidllm_ros.model.tokenizer import train_tokenizer
 from vidllm_ros.training.loop import LoopConfig, TrainingLoop
-from vidllm_ros.training.reasoning_loss import ReasoningModel
+from vidllm_ros.training.reasoning_loss import ReasoningModel, draw_questions
 from vidllm_ros.training.reasoning_phase import ReasoningPhase, ReasoningPhaseConfig
 from vidllm_ros.training.reasoning_scene import reconstructed_scene, scene_boxes
 from vidllm_ros.training.room_stream import BatchPlan
@@ -61,6 +61,15 @@ def test_tokens_know_what_they_show(model, sample):
         local = (world - box.center) @ box.rotation
         # A patch's depth is its median, so a point may lie a little beside the object at its centre.
         assert np.median(np.abs(local) - np.asarray(box.size) / 2) < 0.1
+
+
+def test_a_scene_with_every_patch_out_of_range(model, sample):
+    truth = with_the_truth(model, sample)
+    scene = reconstructed_scene(model, replace(truth, depth=truth.depth + 1e4), 0, sample)
+    assert len(scene.placed.positions) == 0
+    assert scene.shown_at(torch.zeros(2, 3)).tolist() == [-1, -1] and scene.shown_at(torch.zeros(0, 3)).tolist() == []
+    asked = [draw_questions(scene, 4, 1, np.random.default_rng(0))]
+    assert ReasoningModel(model).losses([scene], asked, ReasoningPhaseConfig().weights)[0].isfinite()
 
 
 def test_surroundings_come_from_the_nearest_token(model, sample):

@@ -44,6 +44,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     parser.add_argument("--seed", type=int, default=0, help="of the initial weights")
+    parser.add_argument(
+        "--lora", type=int, metavar="RANK", help="stage 2: the language model learns additions of this rank only"
+    )
     teachers = parser.add_argument_group("teachers of stage 1")
     teachers.add_argument(
         "--geometry-teacher", type=Path, metavar="FOLDER", help="checkpoint whose encoder teaches; the bundled nano"
@@ -90,6 +93,10 @@ def _wrong_use(args: argparse.Namespace) -> str | None:
         return f"{args.out} holds a run already; give --resume to continue it, or another --out"
     if args.phase == "reasoning" and args.geometry is None:
         return "the reasoning phase needs --geometry, the folder of a finished geometry phase"
+    if args.lora is not None and args.stage != 2:
+        return "--lora is for stage 2, which trains the language model"
+    if args.lora is not None and args.lora < 1:
+        return f"--lora {args.lora}: the rank must be at least 1"
     return None
 
 
@@ -102,7 +109,7 @@ def _run_stage(args: argparse.Namespace, config: LoopConfig, device: str) -> Non
     model = VidLLM.from_pretrained(args.init) if args.init else new_nano()
     model.float()
     if args.stage == 2:
-        train_stage_2(model, args.data, args.out, config, args.windows, workers=args.workers)
+        train_stage_2(model, args.data, args.out, config, args.windows, workers=args.workers, lora=args.lora)
         return
     semantic = args.semantic_teacher or str(NANO)
     teachers: list[Teacher] = [CheckpointTeacher(args.geometry_teacher or NANO, device=device)]

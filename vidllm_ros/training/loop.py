@@ -31,6 +31,10 @@ class DivergenceError(RuntimeError):
     """A loss or a gradient that is not finite."""
 
 
+class ResumeError(ValueError):
+    """A checkpoint that the run does not fit."""
+
+
 @dataclass(frozen=True)
 class LoopConfig:
     """How long and how fast to train.
@@ -105,16 +109,22 @@ class TrainingLoop:
         return min(1.0, self.seconds / (60 * self.config.minutes))
 
     def resume(self) -> bool:
-        """Load the last checkpoint of this folder; False when there is none."""
+        """Load the last checkpoint of this folder; False when there is none.
+
+        Raises:
+            ResumeError: it is of another network.
+        """
         path = self.folder / "state.pt"
         if not path.exists():
             return False
         state = torch.load(path, map_location="cpu", weights_only=True)
         own = self.model.state_dict()
-        self.model.load_state_dict(
-            {name: like(v, own[name]) if name in own else v for name, v in state["model"].items()}
-        )
-        self.optimizer.load_state_dict(state["optimizer"])
+        values = {name: like(value, own.get(name, value)) for name, value in state["model"].items()}
+        try:
+            self.model.load_state_dict(values)
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise ResumeError(f"{path} holds another network; resume with the options it began with") from error
         self.average.load(state["average"], state["updates"])
         self.step_index, self.frames, self.seconds = state["step"], state["frames"], state["seconds"]
         return True

@@ -45,6 +45,8 @@ class ReconstructedScene:
 
     def shown_at(self, positions: Tensor) -> Tensor:
         """int64 [Q] index of the box that the token nearest to each of [Q, 3] shows, -1 for none."""
+        if not len(self.shown):  # a young network can put every patch out of range
+            return self.shown.new_full((len(positions),), -1)
         return self.shown[torch.cdist(positions, self.placed.positions.float()).argmin(dim=1)]
 
     def looked_up(self, values: Tensor, shown: Tensor) -> Tensor:

@@ -70,24 +70,36 @@ def train_stage_2(
     windows: int = 2,
     phase: JointPhaseConfig | None = None,
     workers: int = 1,
+    lora: int | None = None,
 ) -> None:
-    """Optimise all modules together (Eq. 8); arguments as in ``train_stage_1``."""
+    """Optimise all modules together (Eq. 8); arguments as in ``train_stage_1``.
+
+    With ``lora`` the language model only learns an addition of that rank, which the written checkpoint contains.
+    """
+    if lora is not None:
+        from vidllm_ros.training.lora import add_lora
+
+        add_lora(model.language, lora)
     trained = JointModel(model).train()
     loop = TrainingLoop(trained, config, out)
     loop.resume()
     stream = mixed_batches(data, model.config, windows, first_room=loop.step_index * windows, workers=workers)
     _run(loop, JointPhase(model, trained, phase or JointPhaseConfig(), stream))
-    _save(model, loop, out)
+    _save(model, loop, out, merge=lora is not None)
 
 
 def _run(loop: TrainingLoop, phase: DistillationPhase | JointPhase | GeometryPhase | ReasoningPhase) -> None:
     loop.run(phase.step, lambda: phase.samples)
 
 
-def _save(model: VidLLM, loop: TrainingLoop, out: Path) -> None:
+def _save(model: VidLLM, loop: TrainingLoop, out: Path, merge: bool = False) -> None:
     """Write the averaged weights as a checkpoint folder."""
     loop.finish()
     if is_main_process():
+        if merge:
+            from vidllm_ros.training.lora import merge_lora
+
+            merge_lora(model.language)
         model.eval().save_pretrained(out / "model", dtype="float16")
 
 
