@@ -1,5 +1,6 @@
 """``vidllm train --stage``: both stages from the command line on rooms, killed and resumed."""
 
+import argparse
 import csv
 import itertools
 from dataclasses import replace
@@ -9,11 +10,14 @@ import pytest
 import torch
 from float64_layers import randomize
 from miniature import full_config
+from torch import nn
 
 from vidllm_ros import cli
 from vidllm_ros.model import VidLLM
 from vidllm_ros.model.tokenizer import train_tokenizer
 from vidllm_ros.training import loop
+from vidllm_ros.training.cli import add_parser, loop_config
+from vidllm_ros.training.optimizer import MuonAdamW
 from vidllm_ros.training.rooms import vocabulary_texts
 
 SIZE = (84, 112)
@@ -59,6 +63,11 @@ def test_a_stage_changes_what_it_trains_and_resumes(stage, student, tmp_path, cl
     assert "--resume" in capsys.readouterr().out
     assert train(*run, "--minutes", 4 / 60, "--resume") == 0
     assert steps(tmp_path / "run") == 4
+    # Not a nano, so the optimiser is the paper's (section 4.1).
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["optimizer"]["optimizers"]
+    assert len(state) == 1 and {group["betas"] for group in state[0]["param_groups"]} == {(0.9, 0.999)}
+    assert {group["weight_decay"] for group in state[0]["param_groups"]} == {0.0, 0.05}
+    assert (tmp_path / "run" / "curves.html").exists()
     with (tmp_path / "run" / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {"loss", "structure" if stage == 1 else "language"} <= rows[0].keys()
@@ -78,3 +87,25 @@ def test_wrong_data_lists_what_exists(student, tmp_path, capsys):
     assert train("--stage", 2, "--init", student, "--out", tmp_path, "--data", "scanet:/nowhere") == 1
     message = capsys.readouterr().err
     assert "there is no source 'scanet'" in message and "did you mean 'scannet'" in message
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "muon", "lr"),
+    [
+        ("large", [], False, 1e-4),
+        ("small", ["--lr", "3e-5"], False, 3e-5),
+        ("nano", [], True, 1.5e-3),
+        ("nano", ["--optimizer", "adamw"], False, 1e-4),
+    ],
+)
+def test_the_optimizer_is_the_papers_except_for_nano(size, options, muon, lr):
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    config = loop_config(parser.parse_args(["train", "--stage", "2", "--out", "out", *options]), size)
+    assert (config.muon, config.lr, config.weight_decay, config.clip) == (muon, lr, 0.05, 1.0)
+    model = nn.ModuleDict({"encoder": nn.ModuleDict({"layer": nn.ModuleList([nn.Linear(3, 3)])})})
+    optimizers = MuonAdamW(model, config.lr, config.weight_decay, config.muon).optimizers
+    assert [type(o).__name__ for o in optimizers] == (["AdamW", "Muon"] if muon else ["AdamW"])
+    assert all(group["betas"] == (0.9, 0.999) for group in optimizers[0].param_groups)
+    decays = [group["weight_decay"] for optimizer in optimizers for group in optimizer.param_groups]
+    assert sorted(decays) == [0.0, 0.05]  # biases and norms do not decay

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vidllm_ros.training.loop import LoopConfig
 
-CONFIGS = ("nano",)
+CONFIGS = ("nano", "small", "large")
+# Where no --lr is given. The paper gives none; VGGT was trained at 2e-4 from scratch, and this continues it.
+LEARNING_RATES = {"muon": 1.5e-3, "adamw": 1e-4}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -25,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--stage", type=int, choices=(1, 2), help="stage of the paper")
     what.add_argument("--phase", choices=("geometry", "reasoning"), help="half of stage 2, on rooms")
-    parser.add_argument("--config", choices=CONFIGS, default="nano", help="network size, without --init")
+    parser.add_argument("--config", choices=CONFIGS, default="nano", help="without --init: random weights of this size")
     parser.add_argument("--init", type=Path, metavar="FOLDER", help="start from this checkpoint; the stages only")
     parser.add_argument(
         "--data",
@@ -38,7 +40,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, log and result")
     parser.add_argument("--geometry", type=Path, help="for the reasoning phase: the geometry phase's folder")
     parser.add_argument("--minutes", type=float, default=60.0, help="training time in all, resumed runs included")
-    parser.add_argument("--lr", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument(
+        "--optimizer",
+        choices=("auto", "adamw", "muon"),
+        default="auto",
+        help="auto: the paper's AdamW, but for nano Muon on the matrices of its blocks",
+    )
+    parser.add_argument("--lr", type=float, help="peak learning rate (1.5e-3 with Muon, 1e-4 with AdamW)")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto: a GPU where there is one")
     parser.add_argument("--workers", type=int, default=1, help="processes that load data; the stages only")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
@@ -68,20 +76,18 @@ def run_train(args: argparse.Namespace) -> int:
         return 2
     import torch
 
-    from vidllm_ros.training.loop import LoopConfig
     from vidllm_ros.training.processes import connect
     from vidllm_ros.training.recipe import train_geometry, train_reasoning
 
     accelerator = connect(cpu=args.device == "cpu")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    config = LoopConfig(minutes=args.minutes, lr=args.lr)
     if args.phase == "geometry":
-        train_geometry(args.out, config)
+        train_geometry(args.out, loop_config(args, "nano"))
     elif args.phase == "reasoning":
-        train_reasoning(args.out, args.geometry, config)
+        train_reasoning(args.out, args.geometry, loop_config(args, "nano"))
     else:
-        _run_stage(args, config, str(accelerator.device))
+        _run_stage(args, str(accelerator.device))
     accelerator.print(f"written to {args.out}")
     accelerator.end_training()
     return 0
@@ -100,14 +106,26 @@ def _wrong_use(args: argparse.Namespace) -> str | None:
     return None
 
 
-def _run_stage(args: argparse.Namespace, config: LoopConfig, device: str) -> None:
+def loop_config(args: argparse.Namespace, size: str) -> LoopConfig:
+    """Budget and optimiser for a network of that size: the paper's AdamW (section 4.1) except for nano."""
+    from vidllm_ros.training.loop import LoopConfig
+
+    optimizer = args.optimizer
+    if optimizer == "auto":
+        optimizer = "muon" if size == "nano" else "adamw"
+    lr = args.lr if args.lr is not None else LEARNING_RATES[optimizer]
+    return LoopConfig(minutes=args.minutes, lr=lr, muon=optimizer == "muon")
+
+
+def _run_stage(args: argparse.Namespace, device: str) -> None:
     from vidllm_ros.checkpoints import NANO
     from vidllm_ros.model import VidLLM
-    from vidllm_ros.training.recipe import new_nano, train_stage_1, train_stage_2
+    from vidllm_ros.training.recipe import new_network, train_stage_1, train_stage_2
     from vidllm_ros.training.teachers import CachedTeacher, CheckpointTeacher, ClipTeacher, Teacher
 
-    model = VidLLM.from_pretrained(args.init) if args.init else new_nano()
+    model = VidLLM.from_pretrained(args.init) if args.init else new_network(args.config)
     model.float()
+    config = loop_config(args, model.config.name)
     if args.stage == 2:
         train_stage_2(model, args.data, args.out, config, args.windows, workers=args.workers, lora=args.lora)
         return

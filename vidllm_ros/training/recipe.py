@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from vidllm_ros.model.reconstruction import ReconstructionModel
-from vidllm_ros.model.sizes import nano
+from vidllm_ros.model.sizes import SIZES, nano
 from vidllm_ros.model.tokenizer import train_tokenizer
 from vidllm_ros.model.vidllm import VidLLM
 from vidllm_ros.training.data_stream import mixed_batches
@@ -27,9 +27,9 @@ VOCABULARY = 1000
 TOKENIZER_TEXTS = 20_000
 
 
-def new_nano() -> VidLLM:
-    """The bundled model's architecture with random weights and a tokenizer for the language of rooms."""
-    return VidLLM(nano(), train_tokenizer(vocabulary_texts(TOKENIZER_TEXTS), VOCABULARY))
+def new_network(size: str = "nano") -> VidLLM:
+    """A network of a named size with random weights and a tokenizer for the language of rooms."""
+    return VidLLM(SIZES[size](), train_tokenizer(vocabulary_texts(TOKENIZER_TEXTS), VOCABULARY))
 
 
 def train_stage_1(
@@ -123,7 +123,7 @@ def load_geometry(model: VidLLM, folder: Path) -> None:
 
 def train_reasoning(out: Path, geometry: Path, config: LoopConfig, phase: ReasoningPhaseConfig | None = None) -> None:
     """Train language and grounding on a finished geometry phase; ``out/model`` is the checkpoint folder."""
-    model = new_nano()
+    model = new_network()
     load_geometry(model, geometry)
     model.reconstruction.requires_grad_(False)
     trained = ReasoningModel(model)
