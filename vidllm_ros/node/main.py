@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vidllm_ros.node.allocator import limit_arenas
+
 if TYPE_CHECKING:
     from rclpy.executors import Executor
 
@@ -31,6 +33,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def run(args: Sequence[str] | None = None) -> int:
     """As ``main``; the exit code."""
+    limit_arenas()
     stop, closing = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
