@@ -8,6 +8,7 @@ because a pip installation has no vidllm_ros.msg; use one of the two installatio
 from setuptools import find_packages, setup
 
 EVAL = ["pillow>=10", "rosbags>=0.10.5,<0.12"]
+NYU = ["h5py>=3.10,<4"]
 TRAIN = ["accelerate>=1.6,<2", "peft>=0.17,<1", "plotly>=5.20", "tensorboard>=2.17"]
 VIZ = ["Jinja2>=3.1", "plotly>=5.20"]
 
@@ -35,9 +36,11 @@ setup(
         "eval": EVAL,
         # METEOR and the PTB tokenizer, which Java runs
         "captions": ["pycocoevalcap>=1.2,<2"],
+        # NYU Depth v2 as its authors publish it, one HDF5 file
+        "nyu": NYU,
         "train": [*EVAL, *TRAIN],
         "viz": VIZ,
-        "test": [*EVAL, *TRAIN, *VIZ, "hypothesis>=6.100", "pytest>=8", "pytest-timeout>=2.3"],
+        "test": [*EVAL, *NYU, *TRAIN, *VIZ, "hypothesis>=6.100", "pytest>=8", "pytest-timeout>=2.3"],
     },
     entry_points={"console_scripts": ["vidllm = vidllm_ros.cli:main"]},
     zip_safe=False,

@@ -12,7 +12,10 @@ from vidllm_ros.evaluation.errors import EvaluationError
 ABOUT = {
     "co3d": ("camera poses on Co3Dv2, the 41 seen categories", "the folder of categories"),
     "re10k": ("camera poses on RealEstate10K", "the folder of camera files, CLIP.txt"),
-    "nyu": ("depth on the 654 test images of NYU Depth v2", "the folder that the list's paths start from"),
+    "nyu": (
+        "depth on the 654 test images of NYU Depth v2",
+        "nyu_depth_v2_labeled.mat, or the folder that the list's paths start from",
+    ),
 }
 
 
@@ -27,6 +30,7 @@ def add_parsers(subparsers: Any) -> None:
                 metavar="FILE",
                 help="images, depths and focal lengths (default: nyudepthv2_test_files_with_gt.txt in --data)",
             )
+            parser.add_argument("--splits", type=Path, metavar="FILE", help="default: splits.mat beside the .mat")
         else:
             parser.add_argument("--seed", type=int, default=0, help="of the draw of ten frames from each scene (0)")
             parser.add_argument(
@@ -41,14 +45,17 @@ def add_parsers(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from vidllm_ros.evaluation import image_benchmarks, nyu
+    from vidllm_ros.evaluation import image_benchmarks, nyu, nyu_mat
 
     name, data = arguments.name, arguments.data
-    if not data.is_dir():
+    mat = name == "nyu" and data.suffix == ".mat"
+    if not mat and not data.is_dir():
         raise EvaluationError(f"--data {data} is no folder: it must be {ABOUT[name][1]}.")
     settings: dict[str, Any] = {"data": str(data)}
     items: dict[str, Any]
-    if name == "nyu":
+    if mat:
+        items = {image.name: image for image in nyu_mat.read_mat(data, arguments.splits)}
+    elif name == "nyu":
         listing = arguments.list or data / "nyudepthv2_test_files_with_gt.txt"
         items = {str(image.rgb_file.relative_to(data)): image for image in nyu.read_list(data, listing)}
         settings["list"] = str(listing)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vidllm_ros.evaluation import co3d, depth, nyu, poses, re10k
+from vidllm_ros.evaluation import co3d, depth, nyu, nyu_mat, poses, re10k
 from vidllm_ros.evaluation.benchmark import Report, Row, nanmean
 from vidllm_ros.evaluation.errors import EvaluationError
 from vidllm_ros.model import VidLLM
@@ -117,7 +117,7 @@ def pose_report(benchmark: str, rows: Sequence[dict[str, Any]], settings: dict[s
     return Report(benchmark, tuple(table), settings, notes)
 
 
-def score_depth(model: VidLLM, image: nyu.NyuImage) -> dict[str, Any]:
+def score_depth(model: VidLLM, image: nyu.NyuImage | nyu_mat.NyuMatImage) -> dict[str, Any]:
     """Errors of one NYU image, metric and with its median fitted."""
     rgb, true = image.rgb(), image.depth()
     output = model.reconstruct(_tensor(model, [rgb]))
