@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vidllm_ros.training.loop import LoopConfig
+    from vidllm_ros.training.teachers import Teacher
 
 CONFIGS = ("nano", "small", "large")
 # Where no --lr is given. The paper gives none; VGGT was trained at 2e-4 from scratch, and this continues it.
@@ -27,6 +29,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--stage", type=int, choices=(1, 2), help="stage of the paper")
     what.add_argument("--phase", choices=("geometry", "reasoning"), help="half of stage 2, on rooms")
+    what.add_argument(
+        "--ablate",
+        nargs="*",
+        metavar="NAME",
+        help="the paper's ablations on rooms, --minutes each, scored; all without a NAME, a wrong one lists them",
+    )
     parser.add_argument("--config", choices=CONFIGS, default="nano", help="without --init: random weights of this size")
     parser.add_argument("--init", type=Path, metavar="FOLDER", help="start from this checkpoint; the stages only")
     parser.add_argument(
@@ -55,6 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--lora", type=int, metavar="RANK", help="stage 2: the language model learns additions of this rank only"
     )
+    parser.add_argument("--test-rooms", type=int, default=50, help="of --ablate: held-out rooms of the scores")
     teachers = parser.add_argument_group("teachers of stage 1")
     teachers.add_argument(
         "--geometry-teacher", type=Path, metavar="FOLDER", help="checkpoint whose encoder teaches; the bundled nano"
@@ -86,6 +95,8 @@ def run_train(args: argparse.Namespace) -> int:
         train_geometry(args.out, loop_config(args, "nano"))
     elif args.phase == "reasoning":
         train_reasoning(args.out, args.geometry, loop_config(args, "nano"))
+    elif args.ablate is not None:
+        _run_ablations(args, str(accelerator.device))
     else:
         _run_stage(args, str(accelerator.device))
     accelerator.print(f"written to {args.out}")
@@ -118,10 +129,8 @@ def loop_config(args: argparse.Namespace, size: str) -> LoopConfig:
 
 
 def _run_stage(args: argparse.Namespace, device: str) -> None:
-    from vidllm_ros.checkpoints import NANO
     from vidllm_ros.model import VidLLM
     from vidllm_ros.training.recipe import new_network, train_stage_1, train_stage_2
-    from vidllm_ros.training.teachers import CachedTeacher, CheckpointTeacher, ClipTeacher, Teacher
 
     model = VidLLM.from_pretrained(args.init) if args.init else new_network(args.config)
     model.float()
@@ -129,16 +138,39 @@ def _run_stage(args: argparse.Namespace, device: str) -> None:
     if args.stage == 2:
         train_stage_2(model, args.data, args.out, config, args.windows, workers=args.workers, lora=args.lora)
         return
-    semantic = args.semantic_teacher or str(NANO)
-    teachers: list[Teacher] = [CheckpointTeacher(args.geometry_teacher or NANO, device=device)]
-    if semantic.startswith("clip:"):
-        teachers.append(ClipTeacher(semantic.removeprefix("clip:"), device=device))
-    else:
-        teachers.append(CheckpointTeacher(Path(semantic), "semantic", device))
-    if args.teacher_cache:
-        teachers = [CachedTeacher(teacher, args.teacher_cache) for teacher in teachers]
-    pair = (teachers[0], teachers[1])
+    pair = _teachers(args, device)
     train_stage_1(model, pair, args.data, args.out, config, args.windows, workers=args.workers)
+
+
+def _teachers(args: argparse.Namespace, device: str) -> tuple[Teacher, Teacher]:
+    """Geometry and semantics; the bundled nano where none is given."""
+    from vidllm_ros.checkpoints import NANO
+    from vidllm_ros.training.teachers import CachedTeacher, CheckpointTeacher, ClipTeacher
+
+    named = args.semantic_teacher or str(NANO)
+    geometry: Teacher = CheckpointTeacher(args.geometry_teacher or NANO, device=device)
+    semantic: Teacher
+    if named.startswith("clip:"):
+        semantic = ClipTeacher(named.removeprefix("clip:"), device=device)
+    else:
+        semantic = CheckpointTeacher(Path(named), "semantic", device)
+    if args.teacher_cache:
+        return CachedTeacher(geometry, args.teacher_cache), CachedTeacher(semantic, args.teacher_cache)
+    return geometry, semantic
+
+
+def _run_ablations(args: argparse.Namespace, device: str) -> None:
+    from vidllm_ros.model.sizes import SIZES
+    from vidllm_ros.training.ablate import Budget, run_ablations
+    from vidllm_ros.training.ablations import chosen
+    from vidllm_ros.training.recipe import room_tokenizer
+
+    names = chosen(args.ablate)
+    loop = loop_config(args, args.config)
+    budget = Budget(loop.minutes, lr=loop.lr, muon=loop.muon, windows=args.windows, rooms=args.test_rooms)
+    budget = replace(budget, seed=args.seed)
+    teachers = _teachers(args, device)
+    print(run_ablations(names, SIZES[args.config](), room_tokenizer(), teachers, budget, args.out, args.workers))
 
 
 def add_evaluate_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -90,8 +90,10 @@ class JointPhase:
         b, s = targets.images.shape[:2]
         features = network.encode(targets.images.flatten(0, 1)).unflatten(0, (b, s))
         output = network(features, size)
+        # Without a metric depth model the output names the relative depth in its place, which no metre may pull at.
+        weights = self.config.geometry if network.metric_depth else replace(self.config.geometry, metric=0.0)
         geometry, parts = geometry_losses(
-            output.pose_encodings, output, targets, torch.arange(s, device=targets.depth.device), self.config.geometry
+            output.pose_encodings, output, targets, torch.arange(s, device=targets.depth.device), weights
         )
         # The adapter once more, on a base that does not lead back to the encoder.
         semantic = network.adapter(features[:, :, -1].detach())[1]

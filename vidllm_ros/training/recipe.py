@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from vidllm_ros.model.reconstruction import ReconstructionModel
 from vidllm_ros.model.sizes import SIZES, nano
@@ -29,7 +30,12 @@ TOKENIZER_TEXTS = 20_000
 
 def new_network(size: str = "nano") -> VidLLM:
     """A network of a named size with random weights and a tokenizer for the language of rooms."""
-    return VidLLM(SIZES[size](), train_tokenizer(vocabulary_texts(TOKENIZER_TEXTS), VOCABULARY))
+    return VidLLM(SIZES[size](), room_tokenizer())
+
+
+def room_tokenizer() -> PreTrainedTokenizerBase:
+    """A tokenizer for the language of rooms."""
+    return train_tokenizer(vocabulary_texts(TOKENIZER_TEXTS), VOCABULARY)
 
 
 def train_stage_1(
