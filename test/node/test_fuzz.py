@@ -1,8 +1,13 @@
 """Whatever bytes and numbers come: a value, or the one error that is meant for it."""
 
 import array
+import importlib.util
 import io
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -203,3 +208,16 @@ def test_no_path_leaves_the_folder(tmp_path_factory, name):
         assert str(error)
     else:
         assert path.is_relative_to(root) and ".." not in path.parts
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris is not installed; it has no wheel here")
+@pytest.mark.parametrize(("target", "runs"), [("image", 30_000), ("compressed", 30_000), ("bag", 800)])
+def test_bytes_that_coverage_leads_to(target, runs, tmp_path):
+    """A short run of ``coverage_fuzz.py``; a crash, a hang, much memory or a wrong error end it with another code."""
+    script = Path(__file__).with_name("coverage_fuzz.py")
+    paths = os.pathsep.join([str(script.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": paths}
+    command = [sys.executable, str(script), target, f"-runs={runs}", "-seed=1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Done" in done.stderr
