@@ -145,7 +145,7 @@ def test_the_command(tmp_path, capsys):
     assert "| AUC@30, % |" in output and "| 0 [0, 0] | - |" in output
     assert "differ in note: A one, B two" in output and "fewer than 10 scenes" in output
     assert cli.main([*arguments[:3], str(tmp_path / "nothing")]) == 1
-    assert "holds no results scene by scene" in capsys.readouterr().err
+    assert "holds no results to compare" in capsys.readouterr().err
 
 
 def test_what_does_not_compare_says_why(tmp_path):
@@ -153,7 +153,7 @@ def test_what_does_not_compare_says_why(tmp_path):
     a = write_run(tmp_path / "a", "co3d", rows, seed=0)
     with pytest.raises(EvaluationError, match="a run of co3d and .* one of re10k"):
         compare(a, write_run(tmp_path / "b", "re10k", rows, seed=0))
-    with pytest.raises(EvaluationError, match=r"made with seed = 0 and .* with 1: they looked at other images"):
+    with pytest.raises(EvaluationError, match=r"made with seed = 0 and .* with 1: they did not look at the same"):
         compare(a, write_run(tmp_path / "c", "co3d", rows, seed=1))
     with pytest.raises(EvaluationError, match="no scene in common"):
         compare(a, write_run(tmp_path / "d", "co3d", [pair_row("other")], seed=0))
@@ -161,8 +161,8 @@ def test_what_does_not_compare_says_why(tmp_path):
         compare(a, write_run(tmp_path / "e", "co3d", [pair_row("s0", 4)], seed=0))
     with pytest.raises(EvaluationError, match="holds no result yet"):
         write_run(tmp_path / "f", "co3d", [])
-    with pytest.raises(EvaluationError, match="runs of bag cannot be compared: use one of tum"):
-        compare(*(write_run(tmp_path / name, "bag", rows) for name in "gh"))
+    with pytest.raises(EvaluationError, match="runs of rooms cannot be compared: use one of bag, tum"):
+        compare(*(write_run(tmp_path / name, "rooms", rows) for name in "gh"))
     with pytest.raises(EvaluationError, match="confidence = 95"):
         compare(a, a, confidence=95)
 
@@ -171,3 +171,50 @@ def test_one_scene_gives_no_verdict(tmp_path):
     a = write_run(tmp_path / "a", "co3d", [pair_row("s")])
     b = write_run(tmp_path / "b", "co3d", [pair_row("s", shift=100.0)])
     assert all(row.verdict == "" for row in compare(a, b).rows)
+
+
+def write_bag_run(folder, position, latency=2.0, name="office", boxes=(0.3, 0.6)):
+    """What `vidllm evaluate bag` leaves: poses four times a second, windows of 8 s."""
+    folder.mkdir()
+    recording = {"name": name, "frames": 100, "topic": "/image"}
+    config = {"checkpoint": folder.name, "recording": recording, "parameters": {"window.size": 32}}
+    (folder / "config.json").write_text(json.dumps(config))
+    scores = {
+        "trajectory": {"ate_se3": float(np.mean(position))},
+        "map": None,
+        "boxes": [{"label": "chair", "iou": iou} for iou in boxes],
+        "answers": {"exact": 0.5, "matched": {"How many?": True, "What?": False}},
+    }
+    (folder / "scores.json").write_text(json.dumps(scores))
+    with (folder / "path_errors.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["stamp_ns", "seconds", "travelled_m", "position_error_m", "rotation_error_deg"])
+        writer.writerows([250_000_000 * k, 0.25 * k, 0.0, error, 1.0] for k, error in enumerate(position))
+    with (folder / "windows.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["window_id", "latency", "first_stamp", "last_stamp"])
+        writer.writerows([k, latency, 8_000_000_000 * k, 8_000_000_000 * (k + 1)] for k in range(4))
+    return read_run(folder)
+
+
+def test_two_runs_of_a_bag(tmp_path):
+    drift = np.repeat(RNG.uniform(0.1, 0.5, 12), 20)  # 60 s; errors of neighbours resemble each other
+    a = write_bag_run(tmp_path / "a", drift)
+    b = write_bag_run(tmp_path / "b", drift[:220] - 0.05, latency=1.0)
+    made = compare(a, b)
+    found = {row.name: row for row in made.rows}
+    position = found["position error, m"]
+    assert position.difference.mean == pytest.approx(-0.05) and position.verdict == "B"
+    assert (position.difference.rooms, position.difference.items) == (11, 220)  # stretches, poses
+    assert found["latency of a window, s"].verdict == "B" and found["answers that match, %"].verdict == ""
+    assert found["IoU of a true box"].a.mean == pytest.approx(0.45)
+    assert made.figures()[0][0] == "trajectory.ate_se3" and "| without interval | A | B | B - A |" in made.table()
+    write(made, tmp_path / "out")
+    assert "without interval" in (tmp_path / "out/compare.html").read_text()
+    with pytest.raises(EvaluationError, match="with recording = office, 100 frames of /image and"):
+        compare(a, write_bag_run(tmp_path / "c", drift, name="kitchen"))
+    with pytest.raises(EvaluationError, match="with true boxes = chair, chair and .* with chair, chair, chair"):
+        compare(a, write_bag_run(tmp_path / "d", drift, boxes=(0.1, 0.2, 0.3)))
+    (tmp_path / "a/config.json").unlink()
+    with pytest.raises(EvaluationError, match="no whole result of vidllm evaluate bag"):
+        read_run(tmp_path / "a")

@@ -6,15 +6,16 @@ import argparse
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import benchmark
+from vidllm_ros.evaluation import bag_runs, benchmark
 from vidllm_ros.evaluation.errors import EvaluationError
 from vidllm_ros.evaluation.intervals import Interval, bootstrap, bootstrap_difference
+from vidllm_ros.evaluation.limits import flat
 
 FEW_SCENES = 10  # fewer say little about others, whatever their intervals
 
@@ -28,12 +29,14 @@ class Run:
         benchmark: which.
         settings: checkpoint, data and the like.
         rows: by scene.
+        figures: of the whole run, which have no items to draw from, by name.
     """
 
     folder: Path
     benchmark: str
     settings: Mapping[str, Any]
     rows: Mapping[str, Mapping[str, Any]]
+    figures: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,11 @@ class Comparison:
     confidence: float
     notes: tuple[str, ...]
 
+    def figures(self) -> list[tuple[str, float, float]]:
+        """Figures of both whole runs, by name."""
+        known = [(name, value, self.b.figures.get(name)) for name, value in self.a.figures.items()]
+        return [(name, float(a), float(b)) for name, a, b in known if a is not None and b is not None]
+
     def table(self) -> str:
         """As Markdown."""
         lines = [f"A: {self.a.folder} ({self.a.settings['checkpoint']})"]
@@ -90,6 +98,9 @@ class Comparison:
         for row in self.rows:
             values = f"{row.a.mean:.4g} | {row.b.mean:.4g} | {row.difference} | {row.verdict or '-'}"
             lines.append(f"| {row.name} | {values} |")
+        if figures := self.figures():
+            lines += ["", "| without interval | A | B | B - A |", "| --- | --- | --- | --- |"]
+            lines += [f"| {name} | {a:.4g} | {b:.4g} | {b - a:.4g} |" for name, a, b in figures]
         return "\n".join([*lines, "", *self.notes])
 
 
@@ -124,13 +135,17 @@ def read_run(folder: Path) -> Run:
         EvaluationError: there are none, or not scene by scene.
     """
     file = folder / benchmark.SETTINGS
+    if not file.exists() and (folder / bag_runs.SCORES).exists():
+        settings, rows, scores = bag_runs.read_bag_run(folder)
+        figures = {name: value for name, value in flat(scores).items() if not name.startswith("answers.matched.")}
+        return Run(folder, "bag", settings, rows, figures)
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
         name = settings.pop("benchmark")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise EvaluationError(
-            f"{folder} holds no results scene by scene ({file.name}: {error!r}): give the --out of a benchmark that "
-            "keeps them, such as vidllm evaluate scanqa."
+            f"{folder} holds no results to compare ({file.name}: {error!r}): give the --out of a benchmark, such as "
+            "vidllm evaluate scanqa or bag."
         ) from error
     rows = {row["scene"]: row for row in benchmark.read_folder(folder)}
     if not rows:
@@ -158,11 +173,14 @@ def compare(a: Run, b: Run, confidence: float = 0.95) -> Comparison:
         if a.settings.get(key) != b.settings.get(key):
             raise EvaluationError(
                 f"{a.folder} was made with {key} = {a.settings.get(key)} and {b.folder} with {b.settings.get(key)}: "
-                "they looked at other images. Repeat one of them."
+                "they did not look at the same. Repeat one of them."
             )
     common = sorted(set(a.rows) & set(b.rows))
     if not common:
         raise EvaluationError(f"{a.folder} and {b.folder} have no scene in common.")
+    groups: dict[str, list[str]] = {}
+    for scene in common:
+        groups.setdefault(items.group(a.rows[scene]), []).append(scene)
     for scene in common:
         if items.identity(a.rows[scene]) != items.identity(b.rows[scene]):
             raise EvaluationError(
@@ -172,11 +190,12 @@ def compare(a: Run, b: Run, confidence: float = 0.95) -> Comparison:
     ours, theirs = (items.measures([run.rows[scene] for scene in common]) for run in (a, b))
     rows = []
     for one, other in zip(ours, theirs, strict=True):
-        left, right = _both_known([one.values[s] for s in common], [other.values[s] for s in common])
+        left, right = _both_known(*(_gathered(its.values, groups) for its in (one, other)))
         if any(len(values) for values in left):
             parts = (bootstrap(left, confidence), bootstrap(right, confidence))
             rows.append(Difference(one.name, one.higher, *parts, bootstrap_difference(right, left, confidence)))
-    return Comparison(a, b, tuple(rows), confidence, tuple(_notes(a, b, common, len(rows), confidence)))
+    notes = _notes(a, b, len(groups), items.noun, len(rows), confidence)
+    return Comparison(a, b, tuple(rows), confidence, tuple(notes))
 
 
 def write(made: Comparison, folder: Path) -> None:
@@ -190,6 +209,7 @@ def write(made: Comparison, folder: Path) -> None:
         "b": {"folder": str(made.b.folder), "settings": made.b.settings},
         "confidence": made.confidence,
         "rows": rows,
+        "figures": [{"name": name, "a": x, "b": y} for name, x, y in made.figures()],
         "notes": list(made.notes),
     }
     (folder / "compare.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -207,6 +227,10 @@ def write(made: Comparison, folder: Path) -> None:
     (folder / "compare.html").write_text(page, encoding="utf-8")
 
 
+def _gathered(values: Mapping[str, Sequence[float]], groups: Mapping[str, Sequence[str]]) -> list[list[float]]:
+    return [[value for scene in scenes for value in values[scene]] for scenes in groups.values()]
+
+
 def _both_known(
     a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -220,15 +244,16 @@ def _both_known(
     return left, right
 
 
-def _notes(a: Run, b: Run, common: Sequence[str], measures: int, confidence: float) -> list[str]:
+def _notes(a: Run, b: Run, groups: int, noun: str, measures: int, confidence: float) -> list[str]:
     notes = [
-        f"{len(common)} scenes. Intervals: paired bootstrap over scenes; 'better' where they leave out 0. Of "
+        f"{groups} {noun}. Intervals: paired bootstrap over these; 'better' where they leave out 0. Of "
         f"{measures} measures about {(1 - confidence) * measures:.1f} would do so by chance."
     ]
     if left_out := len(set(a.rows) ^ set(b.rows)):
-        notes.append(f"{left_out} scenes are in one of the runs only and are left out.")
-    if len(common) < FEW_SCENES:
-        notes.append(f"With fewer than {FEW_SCENES} scenes the intervals are too narrow to rely on.")
+        kind = "scenes" if noun == "scenes" else "poses, windows, boxes or questions"
+        notes.append(f"{left_out} {kind} are in one of the runs only and are left out.")
+    if groups < FEW_SCENES:
+        notes.append(f"With fewer than {FEW_SCENES} {noun} the intervals are too narrow to rely on.")
     keys = [key for key in sorted({*a.settings, *b.settings}) if key not in ("checkpoint", "data")]
     for key in keys:
         if a.settings.get(key) != b.settings.get(key):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import captions, ngrams
+from vidllm_ros.evaluation import bag_runs, captions, ngrams
 from vidllm_ros.evaluation import referring_benchmarks as referring
 from vidllm_ros.evaluation.dialects import caption_dialect, dialect
 from vidllm_ros.evaluation.grounding import SCANREFER_EPSILON
@@ -46,11 +46,15 @@ class Items:
         identity: of a scene's row, what must be equal in both for the items to be the same.
         measures: of all rows.
         agree: settings that must be equal, because they decide what the items are.
+        group: of a row; the groups are what the bootstrap draws.
+        noun: what the groups are called.
     """
 
     identity: Callable[[Mapping[str, Any]], Any]
     measures: Callable[[Rows], list[Measure]]
     agree: tuple[str, ...] = ()
+    group: Callable[[Mapping[str, Any]], str] = lambda row: row["scene"]
+    noun: str = "scenes"
 
 
 def pair_auc(errors: np.ndarray) -> np.ndarray:
@@ -221,7 +225,12 @@ def _whole(row: Mapping[str, Any]) -> Any:
     return row["scene"]
 
 
+def _bag(rows: Rows) -> list[Measure]:
+    return [Measure(name, higher, bag_runs.values(rows, key)) for name, higher, key in bag_runs.FIGURES]
+
+
 BENCHMARKS = {
+    "bag": Items(_whole, _bag, ("recording", "true boxes"), lambda row: row["group"], bag_runs.NOUN),
     **dict.fromkeys(("tum", "clips", "scannet"), Items(_count, _geometry, ("frames",))),
     **dict.fromkeys(("co3d", "re10k"), Items(_count, _pairs, ("seed", "order"))),
     "nyu": Items(_whole, _nyu),
