@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import runpy
 import subprocess
 import sys
 import types
@@ -164,3 +165,8 @@ sys.exit(cli.main(["try"]))
     )
     reader.stdin.close()
     assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_processes_that_load_data_may_import_the_script():
+    """Spawned processes run the main file again, under another name; without a guard they would train too."""
+    runpy.run_path(str(ROOT / "scripts" / "vidllm"), run_name="__mp_main__")

@@ -6,17 +6,22 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from vidllm_ros.evaluation import depth as depth_metrics
 from vidllm_ros.evaluation import poses as pose_metrics
 from vidllm_ros.evaluation.grounding import mean_average_precision, oriented_box_iou, to_array
 from vidllm_ros.evaluation.intervals import Interval, bootstrap, bootstrap_difference
 from vidllm_ros.evaluation.qa import clean_answer
+from vidllm_ros.evaluation.reconstruction import cloud_metrics
 from vidllm_ros.model import Box3D, VidLLM
+from vidllm_ros.model.outputs import GeometryOutput
 from vidllm_ros.perception.images import to_tensor
+from vidllm_ros.training.geometry_targets import unproject
 from vidllm_ros.training.rooms import box_in_scene, room, room_sample, scene_from_world, visible_boxes
 from vidllm_ros.training.sample import Sample
 
@@ -38,6 +43,7 @@ class RoomScores:
     translation_still: list[float] = field(default_factory=list)
     pairs: pose_metrics.PairErrors | None = None
     scale_error: list[float] = field(default_factory=list)
+    f_score: list[float] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     correct: list[float] = field(default_factory=list)
     correct_blind: list[float] = field(default_factory=list)
@@ -48,6 +54,7 @@ class RoomScores:
     seconds: float = 0.0
 
 
+@cache
 def mean_sizes(rooms: int = 200) -> dict[str, np.ndarray]:
     """Mean box size of each class over training rooms, [3] metres."""
     sizes: dict[str, list[np.ndarray]] = {}
@@ -93,7 +100,7 @@ def score_room(model: VidLLM, sample: Sample, sizes: dict[str, np.ndarray], max_
     T_scene_world = scene_from_world(sample.T_world_camera)
     prefix = model.read_scene(model.build_scene(output, T_scene_world @ sample.T_world_camera[0]))
     scores.seconds = time.monotonic() - started
-    _score_geometry(scores, output.depth[0].numpy(), output.camera_from_world[0].double().numpy(), sample)
+    _score_geometry(scores, output, sample)
     blind = model.language.read_scene(prefix.scene, blind=True)
     for task in sample.tasks:
         if task.kind == LOCATE_KIND:
@@ -106,7 +113,8 @@ def score_room(model: VidLLM, sample: Sample, sizes: dict[str, np.ndarray], max_
     return scores
 
 
-def _score_geometry(scores: RoomScores, depth: np.ndarray, poses: np.ndarray, sample: Sample) -> None:
+def _score_geometry(scores: RoomScores, output: GeometryOutput, sample: Sample) -> None:
+    depth, poses = output.depth[0].numpy(), output.camera_from_world[0].double().numpy()
     for predicted, truth in zip(depth, sample.depth, strict=True):
         errors = depth_metrics.metrics(predicted, truth, crop=None)
         scores.abs_rel.append(errors.abs_rel)
@@ -118,6 +126,10 @@ def _score_geometry(scores: RoomScores, depth: np.ndarray, poses: np.ndarray, sa
     scores.pairs = pose_metrics.relative_pose_errors(poses, truth)
     still = pose_metrics.relative_pose_errors(np.tile(np.eye(4), (len(truth), 1, 1)), truth)
     scores.rotation, scores.rotation_still = scores.pairs.rotation.tolist(), still.rotation.tolist()
+    cloud = unproject(output.depth[0], output.intrinsics[0], output.camera_from_world[0]).numpy().reshape(-1, 3)
+    surface = unproject(*(torch.from_numpy(x).double() for x in (sample.depth, sample.intrinsics, truth[:, :3])))
+    errors = cloud_metrics(cloud, surface.numpy()[known])
+    scores.f_score = [float(np.nan_to_num(errors.f_score))]  # not a number where no point is near any other
     centres = [-np.einsum("sji,sj->si", p[:, :3, :3], p[:, :3, 3]) for p in (poses, truth)]
     scores.translation = np.linalg.norm(centres[0] - centres[1], axis=1)[1:].tolist()
     scores.translation_still = np.linalg.norm(centres[1], axis=1)[1:].tolist()
@@ -190,6 +202,7 @@ def summarize(rooms: list[RoomScores]) -> list[Row]:
         ),
         row("translation error, m", [r.translation for r in rooms], [r.translation_still for r in rooms], "no motion"),
         row("scale error of a window", [r.scale_error for r in rooms]),
+        row("F-score of a window's points at 5 cm", [r.f_score for r in rooms]),
         row(
             "question exact match",
             of_kinds(QUESTION_KINDS, "correct"),
