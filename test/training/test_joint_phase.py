@@ -75,3 +75,18 @@ def test_all_losses_fall_together(phase):
 def test_a_step_draws_the_same_questions_whenever_it_is_run(phase):
     first, again, other = (phase.step(index)[1] for index in (5, 5, 6))
     assert first == again and first["language"] != other["language"]
+
+
+def test_mixed_precision_leaves_metres_alone(phase):
+    """Under bfloat16 the network rounds, but what it is held against, and where tokens stand, is not rounded."""
+    samples = next(phase.stream)
+    with torch.no_grad():
+        exact = phase.losses(samples, np.random.default_rng(0))[2]
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = phase.losses(samples, np.random.default_rng(0))[2]
+    for name in ("camera", "depth", "points", "metric", "language"):
+        assert mixed[name] == pytest.approx(exact[name], rel=0.02, abs=1e-3), name
+    with torch.autocast("cpu", torch.bfloat16):
+        geometry, language, _ = phase.losses(samples, np.random.default_rng(0))
+    assert {p.dtype for p in phase.trained.parameters()} == {torch.float32}
+    assert "reconstruction.depth_head.conv1.weight" in reached(phase, geometry + language)

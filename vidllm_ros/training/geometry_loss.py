@@ -10,6 +10,7 @@ from torch import Tensor
 from vidllm_ros.model.outputs import GeometryOutput
 from vidllm_ros.model.pose_encoding import decode_pose
 from vidllm_ros.training.geometry_targets import GeometryTargets, unproject
+from vidllm_ros.training.processes import in_float32
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def metric_depth_loss(prediction: Tensor, truth: Tensor, alpha: float, epsilon: 
     return (bias.square() + refinement).mean()
 
 
+@in_float32
 def geometry_losses(
     encodings: tuple[Tensor, ...],
     output: GeometryOutput,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class LaunchError(ValueError):
@@ -47,3 +53,14 @@ def connect(cpu: bool = False) -> Accelerator:
     if accelerator.scaler is not None:
         raise LaunchError("mixed precision fp16 would need a scaled loss, which is not supported; launch with bf16")
     return accelerator
+
+
+def in_float32(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Keeps what it wraps out of mixed precision: bfloat16 holds 3 m to a centimetre, and poses are multiplied here."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapped

@@ -13,6 +13,7 @@ from vidllm_ros.model.outputs import GeometryOutput, SceneTokens
 from vidllm_ros.model.vidllm import VidLLM, scene_poses
 from vidllm_ros.training.auxiliary import at_patch_centres
 from vidllm_ros.training.grounding_loss import Surroundings
+from vidllm_ros.training.processes import in_float32
 from vidllm_ros.training.rooms import LABELS, box_in_scene, scene_from_world, visible_boxes
 from vidllm_ros.training.rooms.materials import COLOURS
 from vidllm_ros.training.sample import Sample
@@ -64,6 +65,7 @@ def scene_boxes(sample: Sample) -> Tensor:
     return torch.from_numpy(box_vectors([box_in_scene(box, T_scene_world) for box in sample.boxes])).float()
 
 
+@in_float32
 def reconstructed_scene(model: VidLLM, output: GeometryOutput, batch: int, sample: Sample) -> ReconstructedScene:
     """Place the tokens of window ``batch`` in the sample's scene frame, beside what may be asked about it.
 
