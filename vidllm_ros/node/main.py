@@ -76,6 +76,7 @@ def run(args: Sequence[str] | None = None) -> int:
 def _spin(executor: Executor, stop: threading.Event, closing: threading.Event) -> None:
     """Spins to the end; a callback that raises costs its own work and nothing else."""
     from rclpy.executors import ExternalShutdownException
+    from rclpy.impl.implementation_singleton import rclpy_implementation
     from rclpy.logging import get_logger
 
     while not closing.is_set():
@@ -85,6 +86,10 @@ def _spin(executor: Executor, stop: threading.Event, closing: threading.Event) -
         except (KeyboardInterrupt, ExternalShutdownException):
             stop.set()
             return
+        except rclpy_implementation.InvalidHandle:
+            # Before Kilted, an executor that looks at a subscription just when another thread destroys it says so
+            # here; the next round does not see it any more.
+            continue
         except Exception:
             if closing.is_set():  # rclpy's executor may still hand out work while it is shut down
                 return
