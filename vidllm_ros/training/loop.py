@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import gather_object
 from torch import Tensor, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from vidllm_ros.training.optimizer import MuonAdamW, WeightAverage, warmup_cosine
 from vidllm_ros.training.processes import LaunchError, connect
@@ -62,12 +63,14 @@ class _Step(nn.Module):
     A phase calls the parts of its model as it needs them, never the model as a whole.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, accelerator: Accelerator) -> None:
         super().__init__()
         self.model = model
+        self.accelerator = accelerator
 
     def forward(self, step: Step, index: int) -> tuple[Tensor, dict[str, float], int]:
-        return step(index)
+        with self.accelerator.autocast():
+            return step(index)
 
 
 class TrainingLoop:
@@ -93,9 +96,12 @@ class TrainingLoop:
         self.accelerator = accelerator or connect()
         if config.muon and self.accelerator.distributed_type == DistributedType.FSDP:
             raise LaunchError("Muon turns whole matrices, which FSDP shares out: train with --optimizer adamw")
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            # FSDP would make every weight bfloat16, the float32 heads' too; autocast knows which operations may round.
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
         self.optimizer = MuonAdamW(model, config.lr, config.weight_decay, config.muon)
         # The optimisers come along because FSDP gives the model new parameters; they are stepped directly.
-        self.module = self.accelerator.prepare(_Step(model), *self.optimizer.optimizers)[0]
+        self.module = self.accelerator.prepare(_Step(model, self.accelerator), *self.optimizer.optimizers)[0]
         self.average = WeightAverage(model)
         self.log = TrainingLog(folder)
         self.step_index = 0
