@@ -2,6 +2,7 @@
 
 import csv
 import sys
+import time
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -33,6 +34,7 @@ def test_tensorboard_shows_what_the_table_has_after_a_resume_too(tmp_path):
     for step in (25, 50, 75):
         first.add(step, 8 * step, 2.0 * step, {"loss": 1 / step})
     first.close()
+    time.sleep(1.1)  # its files are read in the order of their names, which begin with the second they were made in
     # Killed after step 75, resumed from the checkpoint of step 50.
     second = TrainingLog(tmp_path)
     for step in (75, 100):
