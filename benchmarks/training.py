@@ -157,12 +157,12 @@ def step_costs(model: VidLLM, frames: int, text: int) -> dict[str, Cost]:
 def states(model: VidLLM, gpus: int, lora: bool) -> float:
     """Gigabytes of weights, gradients, optimiser state and weight average on each GPU, in float32, shared out.
 
-    What belongs to no block (embedding and output layer above all) is on every GPU during a step, in bfloat16.
+    What belongs to no block (embedding and output layer above all) is on every GPU during a step, in float32.
     """
     whole = sum(p.numel() for p in model.parameters())
     frozen = sum(p.numel() for p in model.language.llm.parameters()) if lora else 0
     blocks = sum(p.numel() for m in model.modules() if type(m).__name__ in BLOCKS for p in m.parameters())
-    return (4 * frozen + 20 * (whole - frozen)) / gpus / GIGABYTE + 2 * (whole - blocks) / GIGABYTE
+    return (4 * frozen + 20 * (whole - frozen)) / gpus / GIGABYTE + 4 * (whole - blocks) / GIGABYTE
 
 
 def main() -> None:
