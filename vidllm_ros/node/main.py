@@ -87,8 +87,8 @@ def _spin(executor: Executor, stop: threading.Event, closing: threading.Event) -
             stop.set()
             return
         except rclpy_implementation.InvalidHandle:
-            # Before Kilted, an executor that looks at a subscription just when another thread destroys it says so
-            # here; the next round does not see it any more.
+            # The executor looked at a subscription just when another thread destroyed it (seen with rclpy of Jazzy and
+            # Kilted); in the next round it is gone.
             continue
         except Exception:
             if closing.is_set():  # rclpy's executor may still hand out work while it is shut down
