@@ -22,7 +22,7 @@ test: lint types build ## lint, type checks and every test, over real ROS 2
 	@# Nodes of one run share the machine and its middleware: what failed beside others gets one chance alone.
 	@$(IN_ENV) pytest $(PYTEST_ARGS) || { echo "Once more, alone, those that failed:"; pytest --last-failed $(PYTEST_ARGS); }
 
-test-slow: build ## tests of many nodes and dense traffic, for a quiet machine
+test-slow: build ## tests of many nodes at once, for a quiet machine
 	@$(IN_ENV) pytest -m slow $(PYTEST_ARGS)
 
 lint: setup ## ruff: rules and formatting

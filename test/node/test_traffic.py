@@ -13,8 +13,6 @@ from sensor_msgs.msg import Image
 
 from vidllm_ros.node.conversions import ns_to_stamp
 
-pytestmark = pytest.mark.slow
-
 SECOND = 1_000_000_000
 RELIABLE = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 

@@ -36,9 +36,9 @@ class GeometryPhaseConfig:
     curriculum: tuple[tuple[float, BatchPlan], ...] = (
         (0.30, BatchPlan(windows=24, frames=2, stride=(2, 10), fresh=10)),
         (0.40, BatchPlan(windows=12, frames=4, stride=(2, 8), fresh=6)),
-        (0.60, BatchPlan(windows=6, frames=8, stride=(1, 5), fresh=4)),
-        (0.85, BatchPlan(windows=4, frames=16, stride=(1, 3), fresh=2)),
-        (1.00, BatchPlan(windows=2, frames=32, stride=(1, 1), fresh=1)),
+        (0.60, BatchPlan(windows=6, frames=8, stride=(1, 5))),
+        (0.85, BatchPlan(windows=4, frames=16, stride=(1, 3))),
+        (1.00, BatchPlan(windows=2, frames=32, stride=(1, 1))),
     )
     dense_frames: int = 12
     losses: GeometryLossConfig = field(default_factory=GeometryLossConfig)
