@@ -53,7 +53,7 @@ COMMANDS = {
 
 # What `vidllm evaluate` can evaluate on: functions of the rooms, each of which adds its benchmarks.
 EVALUATIONS = (
-    Command("vidllm_ros.training.cli", "held-out procedural rooms", "add_evaluate_parser"),
+    Command("vidllm_ros.training.evaluate_rooms", "held-out procedural rooms"),
     Command("vidllm_ros.training.evaluate_data", "data sets that training reads too", "add_parsers"),
     Command("vidllm_ros.training.evaluate_referring", "objects that words mean", "add_parsers"),
     Command("vidllm_ros.training.evaluate_surface", "reconstruction of scans", "add_parsers"),

@@ -16,14 +16,14 @@ Item = TypeVar("Item")
 Rows = Sequence[dict[str, Any]]
 
 
-def add_benchmark(subparsers: Any, name: str, about: str, data: str) -> argparse.ArgumentParser:
+def add_benchmark(subparsers: Any, name: str, about: str, data: str = "") -> argparse.ArgumentParser:
     """A subcommand with the arguments of every benchmark.
 
     Args:
         subparsers: of ``vidllm evaluate``.
         name: of the benchmark.
         about: what is measured.
-        data: what ``--data`` names.
+        data: what ``--data`` names; empty for a benchmark that makes its scenes and takes no such argument.
     """
     parser = subparsers.add_parser(
         name,
@@ -32,15 +32,17 @@ def add_benchmark(subparsers: Any, name: str, about: str, data: str) -> argparse
         "the same --out continues where the last one ended. Processes of accelerate launch or torchrun share the "
         "scenes.",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help=data)
+    if data:
+        parser.add_argument("--data", type=Path, required=True, metavar="PATH", help=data)
     parser.add_argument("--checkpoint", type=Path, help="checkpoint folder; the bundled nano when not given")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"where to write (default: evaluate_{name})")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu); launched processes share cuda")
-    parser.add_argument("--limit-scenes", type=int, metavar="N", help="evaluate the first N scenes only")
+    if data:
+        parser.add_argument("--limit-scenes", type=int, metavar="N", help="evaluate the first N scenes only")
     parser.add_argument(
         "--shard", type=_shard, metavar="K/N", help="every N-th scene from the K-th on, counted from 0, by hand"
     )
-    parser.set_defaults(name=name)
+    parser.set_defaults(name=name, limit_scenes=None)
     return parser
 
 

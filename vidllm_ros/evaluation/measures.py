@@ -198,6 +198,26 @@ def _part(matched: Mapping[str, Sequence[tuple[bool, bool]]], k: int) -> Values:
     return {scene: [100.0 * pair[k] for pair in pairs] for scene, pairs in matched.items()}
 
 
+def _rooms(rows: Rows) -> list[Measure]:
+    def of(name: str, factor: float = 1.0) -> Values:
+        return {row["scene"]: [factor * value for value in row[name]] for row in rows}
+
+    def found(threshold: float) -> Values:
+        return {row["scene"]: [100.0 * (iou >= threshold) for iou in row["iou"]] for row in rows}
+
+    return [
+        Measure("depth AbsRel", False, of("abs_rel")),
+        Measure("depth delta1, %", True, of("delta1", 100.0)),
+        Measure("rotation error of a pair, degrees", False, of("pair_rotation")),
+        Measure("translation error, m", False, of("translation")),
+        Measure("scale error of a window", False, of("scale_error")),
+        Measure("F-score at 5 cm", True, of("f_score")),
+        Measure("all answers, exact match, %", True, of("correct", 100.0)),
+        Measure("box Acc@0.25, %", True, found(0.25)),
+        Measure("box mean IoU", True, of("iou")),
+    ]
+
+
 def _at(row: Mapping[str, Any], path: Sequence[str]) -> float:
     value: Any = row
     for key in path:
@@ -229,7 +249,12 @@ def _bag(rows: Rows) -> list[Measure]:
     return [Measure(name, higher, bag_runs.values(rows, key)) for name, higher, key in bag_runs.FIGURES]
 
 
+def _room(row: Mapping[str, Any]) -> Any:
+    return [row["kinds"], len(row["iou"])]
+
+
 BENCHMARKS = {
+    "rooms": Items(_room, _rooms, ("frames",), noun="rooms"),
     "bag": Items(_whole, _bag, ("recording", "true boxes"), lambda row: row["group"], bag_runs.NOUN),
     **dict.fromkeys(("tum", "clips", "scannet"), Items(_count, _geometry, ("frames",))),
     **dict.fromkeys(("co3d", "re10k"), Items(_count, _pairs, ("seed", "order"))),

@@ -1,4 +1,4 @@
-"""``vidllm train``: the two stages and the bundled model's recipe, and ``vidllm evaluate rooms``."""
+"""``vidllm train``: the two stages and the bundled model's recipe."""
 
 from __future__ import annotations
 
@@ -171,32 +171,3 @@ def _run_ablations(args: argparse.Namespace, device: str) -> None:
     budget = replace(budget, seed=args.seed)
     teachers = _teachers(args, device)
     print(run_ablations(names, SIZES[args.config](), room_tokenizer(), teachers, budget, args.out, args.workers))
-
-
-def add_evaluate_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Add ``rooms`` to the benchmarks of ``evaluate``."""
-    parser = subparsers.add_parser(
-        "rooms",
-        help="score a checkpoint on held-out procedural rooms",
-        description="Score a checkpoint on held-out procedural rooms against baselines that see nothing.",
-    )
-    parser.add_argument("--checkpoint", type=Path, help="checkpoint folder; the bundled nano when not given")
-    parser.add_argument("--rooms", type=int, default=50, help="number of rooms")
-    parser.add_argument("--frames", type=int, default=32, help="frames per window")
-    parser.add_argument("--first-seed", type=int, default=0, help="first room of the test split")
-    parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
-    parser.set_defaults(run=run_evaluate)
-
-
-def run_evaluate(args: argparse.Namespace) -> int:
-    """Evaluate on rooms and print the table."""
-    from vidllm_ros.checkpoints import NANO
-    from vidllm_ros.model import VidLLM
-    from vidllm_ros.training.evaluate_rooms import evaluate_rooms, table, write
-
-    model = VidLLM.from_pretrained(args.checkpoint or NANO)
-    rows, further = evaluate_rooms(model, args.rooms, args.frames, args.first_seed)
-    print(table(rows, further))
-    if args.out:
-        write(rows, further, args.out)
-    return 0
