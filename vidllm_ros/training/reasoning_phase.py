@@ -36,7 +36,7 @@ class ReasoningPhaseConfig:
         weights: of the losses.
     """
 
-    plan: BatchPlan = field(default_factory=lambda: BatchPlan(windows=8, frames=12, stride=(2, 3), fresh=1, tasks=24))
+    plan: BatchPlan = field(default_factory=lambda: BatchPlan(windows=8, frames=32, stride=(1, 1), fresh=1, tasks=24))
     tasks: int = 12
     labels: int = 3
     blind: float = 0.1
