@@ -161,8 +161,8 @@ def test_what_does_not_compare_says_why(tmp_path):
         compare(a, write_run(tmp_path / "e", "co3d", [pair_row("s0", 4)], seed=0))
     with pytest.raises(EvaluationError, match="holds no result yet"):
         write_run(tmp_path / "f", "co3d", [])
-    with pytest.raises(EvaluationError, match="runs of rooms cannot be compared: use one of bag, tum"):
-        compare(*(write_run(tmp_path / name, "rooms", rows) for name in "gh"))
+    with pytest.raises(EvaluationError, match="runs of chess cannot be compared: use one of rooms, bag, tum"):
+        compare(*(write_run(tmp_path / name, "chess", rows) for name in "gh"))
     with pytest.raises(EvaluationError, match="confidence = 95"):
         compare(a, a, confidence=95)
 
