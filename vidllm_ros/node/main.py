@@ -93,4 +93,6 @@ def _spin(executor: Executor, stop: threading.Event, closing: threading.Event) -
         except Exception:
             if closing.is_set():  # rclpy's executor may still hand out work while it is shut down
                 return
+            if stop.is_set():  # or look at the action server that is being destroyed (Jazzy)
+                continue
             get_logger("vidllm").error(f"a callback failed:\n{traceback.format_exc()}")
