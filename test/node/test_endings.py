@@ -29,7 +29,7 @@ class Forked:
 
     @property
     def log(self) -> str:
-        return self._log.read_text(errors="replace")
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def end(self, number: int) -> int:
         """Sends a signal; the exit code."""
