@@ -1,6 +1,7 @@
 """The training loop: budget, resume after a kill, divergence, log."""
 
 import csv
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,7 +134,7 @@ def test_a_kill_while_saving_leaves_the_old_checkpoint(tmp_path, clock, monkeypa
     if moment == "writing":
         monkeypatch.setattr(torch, "save", torn)
     else:
-        monkeypatch.setattr(loop_module.os, "replace", interrupted)
+        monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         job.loop.save()
     monkeypatch.undo()

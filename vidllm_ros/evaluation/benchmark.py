@@ -88,9 +88,7 @@ def run(
     Raises:
         EvaluationError: a shard that does not exist, no scene that could be used, or damaged results.
     """
-    k, n = shard
-    if not 0 <= k < n:
-        raise EvaluationError(f"shard {k}/{n} does not exist: the first of {n} is 0/{n}, the last {n - 1}/{n}.")
+    k, n = existing(shard)
     tell = say or (lambda text: print(text, file=sys.stderr, flush=True))
     out.mkdir(parents=True, exist_ok=True)
     done = {row["scene"]: row for row in read_folder(out)}
@@ -117,6 +115,14 @@ def run(
     if not rows:
         raise EvaluationError(f"none of {len(wanted)} scenes could be used; the last one, {problem or 'none at all'}")
     return rows
+
+
+def existing(shard: tuple[int, int]) -> tuple[int, int]:
+    """The shard (k, n) itself; raises EvaluationError where there is no such one."""
+    k, n = shard
+    if not 0 <= k < n:
+        raise EvaluationError(f"shard {k}/{n} does not exist: the first of {n} is 0/{n}, the last {n - 1}/{n}.")
+    return shard
 
 
 def results_file(shard: tuple[int, int]) -> str:

@@ -254,7 +254,7 @@ def _room(row: Mapping[str, Any]) -> Any:
 
 
 BENCHMARKS = {
-    "rooms": Items(_room, _rooms, ("frames",), noun="rooms"),
+    "rooms": Items(_room, _rooms, ("frames",)),
     "bag": Items(_whole, _bag, ("recording", "true boxes"), lambda row: row["group"], bag_runs.NOUN),
     **dict.fromkeys(("tum", "clips", "scannet"), Items(_count, _geometry, ("frames",))),
     **dict.fromkeys(("co3d", "re10k"), Items(_count, _pairs, ("seed", "order"))),

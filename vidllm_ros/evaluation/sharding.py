@@ -49,13 +49,7 @@ def share(by_hand: tuple[int, int] | None = None) -> Share:
     """
     rank, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE", "1")
     if size == "1" or rank is None:
-        index, count = by_hand or (0, 1)
-        if not 0 <= index < count:
-            raise EvaluationError(
-                f"shard {index}/{count} does not exist: the first of {count} is 0/{count}, the last "
-                f"{count - 1}/{count}."
-            )
-        return Share(index, count)
+        return Share(*benchmark.existing(by_hand or (0, 1)))
     if by_hand is not None:
         raise EvaluationError(f"the launcher shares the scenes among {size} processes already: leave --shard out.")
     if not rank.isdecimal() or not size.isdecimal() or int(rank) >= int(size):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from vidllm_ros.training.recipe import train_stage_1
 from vidllm_ros.training.rooms import room_sample
 from vidllm_ros.training.rooms_report import evaluate_rooms
 from vidllm_ros.training.teachers import Teacher
+from vidllm_ros.training.whole_files import replacing
 
 PROBES = 8  # times that the loss on held-out rooms is looked at, evenly over stage 2
 LOSS_ROOMS = 8
@@ -184,9 +184,8 @@ def _same_settings(path: Path, settings: dict[str, Any]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(text)
 
 
 def _scores(result: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,7 +166,8 @@ def _run_ablations(args: argparse.Namespace, device: str) -> None:
 
     names = chosen(args.ablate)
     loop = loop_config(args, args.config)
-    budget = Budget(loop.minutes, lr=loop.lr, muon=loop.muon, windows=args.windows, rooms=args.test_rooms)
-    budget = replace(budget, seed=args.seed)
+    budget = Budget(
+        loop.minutes, lr=loop.lr, muon=loop.muon, windows=args.windows, rooms=args.test_rooms, seed=args.seed
+    )
     teachers = _teachers(args, device)
     print(run_ablations(names, SIZES[args.config](), room_tokenizer(), teachers, budget, args.out, args.workers))

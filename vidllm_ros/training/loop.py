@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from vidllm_ros.training.processes import LaunchError, connect
 from vidllm_ros.training.sample import Sample
 from vidllm_ros.training.sharding import like, unshard, whole
 from vidllm_ros.training.training_log import TrainingLog
+from vidllm_ros.training.whole_files import replacing
 
 CHECKPOINT_SECONDS = 300.0
 
@@ -152,9 +152,8 @@ class TrainingLoop:
         state = whole(state)
         if not self.accelerator.is_main_process:
             return
-        partial = self.folder / "state.pt.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.folder / "state.pt")
+        with replacing(self.folder / "state.pt") as partial:
+            torch.save(state, partial)
 
     def run(self, step: Step, shown: Callable[[], Sequence[Sample]] = tuple) -> None:
         """Train until the budget is spent.

@@ -58,15 +58,15 @@ class RoomScores:
         return pose_metrics.PairErrors(np.array(self.pair_rotation), np.array(self.pair_translation))
 
 
-def written(boxes: Sequence[Box3D]) -> list[WrittenBox]:
+def write_boxes(boxes: Sequence[Box3D]) -> list[WrittenBox]:
     """Boxes as JSON can hold them."""
     return [
         (box.label, float(box.score), vector.tolist()) for box, vector in zip(boxes, box_vectors(boxes), strict=True)
     ]
 
 
-def read(boxes: Sequence[WrittenBox]) -> list[Box3D]:
-    """Boxes as ``written`` gave them."""
+def read_boxes(boxes: Sequence[WrittenBox]) -> list[Box3D]:
+    """Boxes as ``write_boxes`` gave them."""
     return [box_from_vector(np.array(vector), label, score) for label, score, vector in boxes]
 
 
@@ -172,4 +172,4 @@ def _score_boxes(scores, model, prefix, sample, T_scene_world, sizes) -> None:  
         best = sorted((box for box in found if box.label == label), key=lambda box: -box.score)
         scores.iou += best_ious(best[: len(wanted)], wanted)
         scores.iou_random += best_ious(random_boxes(len(wanted), sizes[label], bounds, rng), wanted)
-    scores.located, scores.true_boxes = written(found), written(true)
+    scores.located, scores.true_boxes = write_boxes(found), write_boxes(true)

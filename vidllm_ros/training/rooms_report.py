@@ -14,7 +14,7 @@ from vidllm_ros.evaluation import poses as pose_metrics
 from vidllm_ros.evaluation.grounding import mean_average_precision
 from vidllm_ros.evaluation.intervals import Interval, bootstrap, bootstrap_difference
 from vidllm_ros.model import VidLLM
-from vidllm_ros.training.room_scores import CONSTANTS, RoomScores, mean_sizes, read, score_room
+from vidllm_ros.training.room_scores import CONSTANTS, RoomScores, mean_sizes, read_boxes, score_room
 from vidllm_ros.training.rooms import room_sample
 
 TASKS = 24  # questions about a room
@@ -94,33 +94,21 @@ def summarize(rooms: list[RoomScores]) -> list[Row]:
 def further_figures(rooms: list[RoomScores]) -> dict[str, float]:
     """Figures without an interval: pose accuracies over all pairs, mAP, seconds per window."""
     further = pose_metrics.summary([room.pairs for room in rooms])
-    located = mean_average_precision([read(room.located) for room in rooms], [read(room.true_boxes) for room in rooms])
+    boxes = ([read_boxes(r.located) for r in rooms], [read_boxes(r.true_boxes) for r in rooms])
+    located = mean_average_precision(*boxes)
     return {**further, "mAP@0.25": located["mAP"], "seconds per window": float(np.median([r.seconds for r in rooms]))}
 
 
 def evaluate_rooms(
-    model: VidLLM, rooms: int = 50, frames: int = 32, first_seed: int = 0, split: str = "test", tasks: int = TASKS
+    model: VidLLM, rooms: int = 50, frames: int = 32, tasks: int = TASKS
 ) -> tuple[list[Row], dict[str, float]]:
-    """Evaluate on held-out rooms; ``summarize`` and ``further_figures`` of what came out."""
+    """Evaluate on the first held-out rooms; ``summarize`` and ``further_figures`` of what came out."""
     sizes = mean_sizes()
     scores = []
-    for seed in range(first_seed, first_seed + rooms):
-        sample = room_sample(seed, split, frames=frames, image_size=model.config.image_size, tasks=tasks)
+    for seed in range(rooms):
+        sample = room_sample(seed, "test", frames=frames, image_size=model.config.image_size, tasks=tasks)
         scores.append(score_room(model, sample, sizes))
     return summarize(scores), further_figures(scores)
-
-
-def table(rows: list[Row], further: dict[str, float]) -> str:
-    """The results as text for a terminal or a Markdown page."""
-    lines = [
-        "| measure | network [95 % over rooms] | baseline | difference |",
-        "| --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        baseline = f"{row.baseline} ({row.baseline_name})" if row.baseline else "-"
-        lines.append(f"| {row.name} | {row.value} | {baseline} | {row.difference or '-'} |")
-    lines += ["", *(f"{name}: {value:.3f}" for name, value in further.items())]
-    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -139,7 +127,11 @@ class RoomsReport:
 
     def table(self) -> str:
         """As Markdown."""
-        return table(self.rows, self.further)
+        lines = ["| measure | network [95 % over rooms] | baseline | difference |", "| --- | --- | --- | --- |"]
+        for row in self.rows:
+            baseline = f"{row.baseline} ({row.baseline_name})" if row.baseline else "-"
+            lines.append(f"| {row.name} | {row.value} | {baseline} | {row.difference or '-'} |")
+        return "\n".join([*lines, "", *(f"{name}: {value:.3f}" for name, value in self.further.items())])
 
     def write(self, folder: Path) -> None:
         """``summary.json``, ``summary.csv`` and ``summary.md`` in a folder."""
@@ -148,7 +140,9 @@ class RoomsReport:
         (folder / "summary.md").write_text(self.table() + "\n", encoding="utf-8")
         with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["measure", "value", "low", "high", "baseline", "difference", "low", "high"])
+            writer.writerow(
+                ["measure", "value", "low", "high", "baseline", "difference", "difference low", "difference high"]
+            )
             for row in self.rows:
                 value, baseline, difference = (
                     [i.mean, i.low, i.high] if i else [""] * 3 for i in (row.value, row.baseline, row.difference)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
+
+from vidllm_ros.training.whole_files import replacing
 
 MAX_POINTS = 2000  # of a curve in the page
 _COLUMNS = 3
@@ -61,12 +62,10 @@ def append_row(path: Path, row: dict[str, object]) -> None:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
     columns = list(dict.fromkeys([*(rows[0] if rows else row), *row]))
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
+    with replacing(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows([*rows, row])
-    os.replace(partial, path)
 
 
 def draw_curves(log: Path, page: Path) -> None:
@@ -90,6 +89,5 @@ def draw_curves(log: Path, page: Path) -> None:
         line.hovertemplate = "step %{x}, %{customdata} frames: %{y:.4f}<extra></extra>"
         figure.add_trace(line, row=place // _COLUMNS + 1, col=place % _COLUMNS + 1)
     figure.update_layout(showlegend=False, height=260 * height, title=f"{log.parent.name}: means over steps")
-    partial = page.with_suffix(".partial")
-    figure.write_html(partial, include_plotlyjs=True)
-    os.replace(partial, page)
+    with replacing(page) as partial:
+        figure.write_html(partial, include_plotlyjs=True)
