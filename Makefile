@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types build bench setup clean distclean
+.PHONY: help demo test lint types build bench setup clean distclean
 
 IN_ENV := source tools/env.sh;
 PYTEST_ARGS ?=
@@ -21,9 +21,6 @@ demo: build ## make a room bag, replay it through the real node, ask it question
 test: lint types build ## lint, type checks and every test, over real ROS 2
 	@# Nodes of one run share the machine and its middleware: what failed beside others gets one chance alone.
 	@$(IN_ENV) pytest $(PYTEST_ARGS) || { echo "Once more, alone, those that failed:"; pytest --last-failed $(PYTEST_ARGS); }
-
-test-slow: build ## tests of many nodes at once, for a quiet machine
-	@$(IN_ENV) pytest -m slow $(PYTEST_ARGS)
 
 lint: setup ## ruff: rules and formatting
 	@$(IN_ENV) ruff check . && ruff format --check .

@@ -16,9 +16,7 @@ from robot import Robot
 from vidllm_ros.node.client import ClientError, VidllmClient
 from vidllm_ros.srv import Query, SaveMap
 
-pytestmark = pytest.mark.slow
-
-CYCLES = int(os.environ.get("VIDLLM_ROS_TEST_CYCLES", "12"))
+CYCLES = int(os.environ.get("VIDLLM_ROS_TEST_CYCLES", "50"))
 
 
 class Forked:
