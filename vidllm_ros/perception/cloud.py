@@ -6,10 +6,10 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import open3d as o3d
 
 from vidllm_ros.perception.config import CloudConfig
 from vidllm_ros.perception.types import Reconstruction
+from vidllm_ros.perception.voxels import sums_by_key, voxel_cells, voxel_keys
 
 _MAX_PIXELS = 3_000_000  # a window of 32 large images has more; voxels average them anyway
 
@@ -83,18 +83,16 @@ def window_cloud(
 
 
 def downsample(cloud: PointCloud, voxel_size: float) -> PointCloud:
-    """Means of points, colours and confidence in voxels of ``voxel_size`` metres (Open3D); 0 for none."""
+    """Means of points, colours and confidence in voxels of ``voxel_size`` metres; 0 for none."""
     if voxel_size <= 0 or len(cloud) == 0:
         return cloud
-    tensor = o3d.t.geometry.PointCloud(o3d.core.Tensor.from_numpy(np.ascontiguousarray(cloud.points)))
-    tensor.point.colors = o3d.core.Tensor.from_numpy(cloud.colors.astype(np.float32))
-    tensor.point["confidence"] = o3d.core.Tensor.from_numpy(np.ascontiguousarray(cloud.confidence[:, None]))
-    small = tensor.voxel_down_sample(voxel_size)
-    return PointCloud(
-        small.point.positions.numpy(),
-        np.rint(small.point.colors.numpy()).astype(np.uint8),
-        small.point["confidence"].numpy()[:, 0],
-    )
+    cells = voxel_cells(cloud.points, voxel_size)
+    rows = np.column_stack([cloud.points, cloud.colors, cloud.confidence, np.ones(len(cloud))])
+    # Counted from the cloud's own corner, because a map's origin may be far away.
+    _, sums = sums_by_key(voxel_keys(cells - cells.min(axis=0)), rows)
+    means = sums[:, :7] / sums[:, 7:]
+    colors = np.rint(means[:, 3:6]).astype(np.uint8)
+    return PointCloud(means[:, :3].astype(np.float32), colors, means[:, 6].astype(np.float32))
 
 
 def cap(cloud: PointCloud, max_points: int) -> PointCloud:

@@ -10,9 +10,9 @@ from vidllm_ros.perception.cloud import PointCloud, empty_cloud
 from vidllm_ros.perception.config import MapConfig
 from vidllm_ros.perception.stitching import Placement
 from vidllm_ros.perception.transforms import scale_translation
+from vidllm_ros.perception.voxels import CELLS, sums_by_key, voxel_cells, voxel_keys
 
-_KEY_BITS = 21  # of each axis in a voxel key: +-1 048 576 voxels, 52 km at 5 cm
-_KEY_OFFSET = 1 << (_KEY_BITS - 1)
+_ORIGIN = CELLS // 2  # where the map's origin lies among the cells
 
 
 class VoxelMap:
@@ -34,14 +34,13 @@ class VoxelMap:
 
     def add(self, cloud: PointCloud) -> None:
         """Adds a cloud in map coordinates."""
-        index = np.floor(cloud.points.astype(np.float64) / self._config.voxel_size)
-        inside = (np.abs(index) < _KEY_OFFSET).all(axis=1)
-        cells = index[inside].astype(np.int64) + _KEY_OFFSET
+        cells = voxel_cells(cloud.points, self._config.voxel_size)
+        inside = (np.abs(cells) < _ORIGIN).all(axis=1)
         weight = np.maximum(cloud.confidence[inside].astype(np.float64), 1e-3)[:, None]
         values = np.column_stack([cloud.points[inside], cloud.colors[inside], cloud.confidence[inside]])
         rows = np.column_stack([weight * values, weight])
         self._updates += 1
-        self._merge((cells[:, 0] << 2 * _KEY_BITS) | (cells[:, 1] << _KEY_BITS) | cells[:, 2], rows)
+        self._merge(*sums_by_key(voxel_keys(cells[inside] + _ORIGIN), rows))
 
     def cloud(self) -> PointCloud:
         """All voxels as points in map."""
@@ -70,10 +69,7 @@ class VoxelMap:
         if changed:
             self.rescale(1.0)
 
-    def _merge(self, keys: np.ndarray, rows: np.ndarray) -> None:
-        fresh, slots = np.unique(keys, return_inverse=True)
-        sums = np.zeros((len(fresh), rows.shape[1]))
-        np.add.at(sums, slots, rows)
+    def _merge(self, fresh: np.ndarray, sums: np.ndarray) -> None:
         place = np.searchsorted(self._keys, fresh)
         known = place < len(self._keys)
         known[known] = self._keys[place[known]] == fresh[known]
