@@ -22,6 +22,6 @@ def voxel_keys(cells: np.ndarray) -> np.ndarray:
 def sums_by_key(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The different ones among keys [P], ascending [V], and for each the sum of its rows of values [P, C], [V, C]."""
     different, slots = np.unique(keys, return_inverse=True)
-    # One bincount a column takes a tenth of the time of Open3D's voxel_down_sample and a third of np.add.at's.
+    # One bincount a column takes a third of the time of np.add.at.
     columns = [np.bincount(slots, weights=column, minlength=len(different)) for column in values.T]
     return different, np.column_stack(columns)
