@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from vidllm_ros.model.config import ConfigError, VidLLMConfig
 from vidllm_ros.model.tokenizer import load_tokenizer
 from vidllm_ros.model.vidllm import VidLLM
+from vidllm_ros.model.whole_files import replacing
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -63,9 +63,8 @@ def save(model: VidLLM, folder: str | Path, dtype: str = "auto") -> None:
         if name not in aliases:
             tensor = tensor.detach().cpu().contiguous()
             tensors[name] = tensor.to(target) if target and tensor.is_floating_point() else tensor
-    partial = folder / (WEIGHTS_FILE + ".partial")
-    save_file(tensors, partial, metadata={"format": "pt"})
-    os.replace(partial, folder / WEIGHTS_FILE)
+    with replacing(folder / WEIGHTS_FILE) as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})
     (folder / CONFIG_FILE).write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
     if model.config.language is not None:
         model.language.tokenizer.save_pretrained(folder)

@@ -16,12 +16,12 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
+from vidllm_ros.model.whole_files import replacing
 from vidllm_ros.training.optimizer import MuonAdamW, WeightAverage, warmup_cosine
 from vidllm_ros.training.processes import LaunchError, connect
 from vidllm_ros.training.sample import Sample
 from vidllm_ros.training.sharding import like, unshard, whole
 from vidllm_ros.training.training_log import TrainingLog
-from vidllm_ros.training.whole_files import replacing
 
 CHECKPOINT_SECONDS = 300.0
 

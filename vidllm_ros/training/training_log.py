@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from vidllm_ros.training.whole_files import replacing
+from vidllm_ros.model.whole_files import replacing
 
 MAX_POINTS = 2000  # of a curve in the page
 _COLUMNS = 3
