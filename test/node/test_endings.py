@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from lifecycle_msgs.srv import ChangeState, GetState
 from node_process import parameter_arguments, wait_for
+from rclpy.utilities import get_rmw_implementation_identifier
 from robot import Robot
 
 from vidllm_ros.node.client import ClientError, VidllmClient
 from vidllm_ros.srv import Query, SaveMap
 
+SEGMENT_LOCK = r"/dev/shm/fast(?:dds|rtps)_[0-9a-f]{16}_el"
 CYCLES = int(os.environ.get("VIDLLM_ROS_TEST_CYCLES", "50"))
 
 
@@ -28,6 +30,12 @@ class Forked:
     @property
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    @property
+    def shared_memory(self) -> set[Path]:
+        """The segments of Fast DDS that are the process's own: it holds their locks."""
+        targets = (os.readlink(path) for path in Path(f"/proc/{self.pid}/fd").iterdir())
+        return {Path(name.removesuffix("_el")) for name in targets if re.fullmatch(SEGMENT_LOCK, name)}
 
     def end(self, number: int) -> int:
         """Sends a signal; the exit code."""
@@ -120,8 +128,13 @@ def test_sigint_and_sigterm_end_every_state_with_0_and_a_saved_map(nursery, smal
             elif state == "answering":
                 question = Query.Request(question="long", max_new_tokens=60_000, timeout=300.0)
                 questions[case] = client._query.call_async(question)
+        segments = {case: nodes[case].shared_memory for case in cases}
+        assert all(path.exists() for paths in segments.values() for path in paths)
+        if get_rmw_implementation_identifier() == "rmw_fastrtps_cpp":
+            assert all(segments.values()), segments
         codes = {case: nodes[case].end(case[1]) for case in cases}
         assert set(codes.values()) == {0}, codes
+        assert not {case for case in cases for path in segments[case] if path.exists()}
         for (state, number), node in nodes.items():
             assert "Traceback" not in node.log, node.log
             path = tmp_path / f"{state}{number}.ply"

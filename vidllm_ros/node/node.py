@@ -156,6 +156,13 @@ class VidllmNode(LifecycleNode):
         finally:
             stop_forwarding(self._log_handler)
 
+    def destroy_node(self) -> None:
+        """As of every node; and the participant goes, with its shared memory, when this was the last node."""
+        super().destroy_node()
+        # rclpy leaves the state machine open, which holds the node, until the interpreter is taken apart; our process
+        # does not wait for that (main.py), and Fast DDS left 70 MB in /dev/shm for every end of a node.
+        self._state_machine.destroy_when_not_in_use()
+
     def _need_session(self) -> Session:
         if self._session is None:
             raise RuntimeError("the node is not configured")
