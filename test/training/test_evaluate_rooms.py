@@ -30,6 +30,10 @@ def test_the_table_is_what_the_rooms_say(two_rooms):
     assert len(pairs) == 6 and table["rotation error of a pair, degrees"]["value"]["mean"] == pytest.approx(
         np.mean(pairs)
     )
+    adjusted = [error for row in rows for error in row["adjusted_pair_rotation"]]
+    after = table["rotation error of a pair after bundle adjustment, degrees"]
+    assert len(adjusted) == 6 and after["value"]["mean"] == pytest.approx(np.mean(adjusted))
+    assert after["baseline"]["mean"] == pytest.approx(np.mean(pairs))
     assert (two_rooms / "summary.csv").read_text().count("\n") == 1 + len(table)
     assert "| depth AbsRel |" in (two_rooms / "summary.md").read_text()
 

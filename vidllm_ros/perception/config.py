@@ -111,6 +111,17 @@ class CameraConfig(_Group):
 
 
 @dataclass(frozen=True)
+class RefineConfig(_Group):
+    """Bundle adjustment: camera poses of a window adjusted to keypoints that its images share."""
+
+    enabled: bool = _parameter(True, "Adjust camera poses to keypoints; false publishes the network's own.")
+    max_keypoints: int = _parameter(400, "Most keypoints of an image.", 16, 10_000)
+    image_side: int = _parameter(
+        168, "Shorter side at which images are searched for keypoints, pixels; more is slower.", 32, 2160
+    )
+
+
+@dataclass(frozen=True)
 class ScaleConfig(_Group):
     """When the metres of a window are believed."""
 
@@ -222,6 +233,7 @@ class PerceptionConfig:
 
     window: WindowConfig = field(default_factory=WindowConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     stitch: StitchConfig = field(default_factory=StitchConfig)
     cloud: CloudConfig = field(default_factory=CloudConfig)

@@ -1,4 +1,4 @@
-"""A window through the network; with half of its frames when the memory does not suffice for all."""
+"""A window through the network and bundle adjustment; with half of its frames when memory does not suffice for all."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from vidllm_ros.model import VidLLM
-from vidllm_ros.perception.config import CameraConfig
+from vidllm_ros.perception.config import PerceptionConfig
+from vidllm_ros.perception.correspondences import Correspondences
 from vidllm_ros.perception.features import FeatureCache
 from vidllm_ros.perception.memory import halved, is_out_of_memory
 from vidllm_ros.perception.reconstruct import reconstruct
+from vidllm_ros.perception.refine import refine
 from vidllm_ros.perception.types import Frame, Reconstruction, Window
 
 
@@ -22,7 +24,7 @@ class Geometry:
         window: the frames that went through it.
         indices: which of the given window's they are.
         reconstruction: their geometry.
-        seconds: encoding what had not been encoded yet, and everything after it.
+        seconds: encoding what had not been encoded yet (keypoints included), and everything after it.
         left_out: frames for which the memory did not suffice.
         warnings: one sentence when there are any.
     """
@@ -36,15 +38,21 @@ class Geometry:
 
 
 def compute_geometry(
-    model: VidLLM, features: FeatureCache, window: Window, config: CameraConfig, free: Callable[[], None]
+    model: VidLLM,
+    features: FeatureCache,
+    correspondences: Correspondences,
+    window: Window,
+    config: PerceptionConfig,
+    free: Callable[[], None],
 ) -> Geometry:
-    """Reconstructs a window.
+    """Reconstructs a window, and adjusts its cameras to what the images show if ``config.refine`` says so.
 
     Args:
         model: the network.
         features: what is encoded already.
+        correspondences: what is matched already.
         window: its frames.
-        config: what to believe about the lens.
+        config: everything that can be set.
         free: makes room before the second, smaller try.
 
     Raises:
@@ -52,7 +60,7 @@ def compute_geometry(
         MemoryError, torch.OutOfMemoryError: half of the frames were too many too.
     """
     try:
-        return _run(model, features, window, list(range(len(window.frames))), config)
+        return _run(model, features, correspondences, window, list(range(len(window.frames))), config)
     except Exception as error:
         smaller = halved(window)
         if smaller is None or not is_out_of_memory(error):
@@ -64,14 +72,26 @@ def compute_geometry(
         f"the memory did not suffice for {len(window.frames)} frames, so {len(indices)} of them were used; lower "
         f"window.size"
     )
-    geometry = _run(model, features, less, indices, config)
+    geometry = _run(model, features, correspondences, less, indices, config)
     left_out = tuple(frame for frame in window.frames if frame not in kept)
     return replace(geometry, left_out=left_out, warnings=(warning,))
 
 
-def _run(model: VidLLM, features: FeatureCache, window: Window, indices: list[int], config: CameraConfig) -> Geometry:
+def _run(
+    model: VidLLM,
+    features: FeatureCache,
+    correspondences: Correspondences,
+    window: Window,
+    indices: list[int],
+    config: PerceptionConfig,
+) -> Geometry:
     started = time.perf_counter()
     tokens, images = features.get(window.frames)
+    if config.refine.enabled:
+        correspondences.detect(window.frames, config.refine)
     encoded = time.perf_counter()
-    reconstruction = reconstruct(model, window, tokens, images, config)
+    reconstruction = reconstruct(model, window, tokens, images, config.camera)
+    if config.refine.enabled:
+        matches = correspondences.match(window.frames, reconstruction.image_intrinsics, config.refine)
+        reconstruction = refine(reconstruction, matches)
     return Geometry(window, indices, reconstruction, (encoded - started, time.perf_counter() - encoded))

@@ -12,6 +12,7 @@ from vidllm_ros.model import VidLLM
 from vidllm_ros.perception.anchoring import check_poses
 from vidllm_ros.perception.answers import SceneReader
 from vidllm_ros.perception.config import PerceptionConfig
+from vidllm_ros.perception.correspondences import Correspondences
 from vidllm_ros.perception.errors import DropReason, NoWindowError, StaleWindowError, StampNotHeldError
 from vidllm_ros.perception.features import FeatureCache
 from vidllm_ros.perception.frames import FrameCounts
@@ -42,6 +43,7 @@ class Pipeline:
         self._lock = threading.RLock()
         self._buffer = WindowBuffer(self.config.window)
         self._features = FeatureCache(model)
+        self._correspondences = Correspondences()
         self._map = MapBuilder(model, self.config)
         self._reader = SceneReader(model)
         self._scenes: dict[int | str, tuple[object, Scene]] = {}  # with what each was made from
@@ -66,7 +68,9 @@ class Pipeline:
     def encode_pending(self) -> int:
         """Encodes accepted frames that are not encoded yet, and frees those of no more use; how many were encoded."""
         frames = self._buffer.frames()
-        self._features.keep_only(frames)
+        self._keep_only(frames)
+        if self.config.refine.enabled:
+            self._correspondences.detect(frames, self.config.refine)
         return self._features.encode(frames)
 
     def process(
@@ -91,7 +95,9 @@ class Pipeline:
         self._buffer.begin(window)
         try:
             poses = None if T_map_camera is None else check_poses(T_map_camera, len(window.frames))
-            geometry = compute_geometry(self.model, self._features, window, self.config.camera, self.free_memory)
+            geometry = compute_geometry(
+                self.model, self._features, self._correspondences, window, self.config, self.free_memory
+            )
             self._buffer.leave_out(geometry.left_out, DropReason.OUT_OF_MEMORY)
             reconstructed = time.perf_counter()
             if poses is not None:
@@ -111,7 +117,7 @@ class Pipeline:
             self._buffer.finish(window, Outcome.FAILED)
             raise
         finally:
-            self._features.keep_only(self._buffer.frames())
+            self._keep_only(self._buffer.frames())
         return WindowResult(
             window_id=window_id,
             window=geometry.window,
@@ -132,7 +138,7 @@ class Pipeline:
     def discard(self, window: Window, reason: DropReason) -> None:
         """Leaves a window from ``next_window`` out; its frames that no other window held are dropped for ``reason``."""
         self._buffer.finish(window, Outcome.FAILED, reason)
-        self._features.keep_only(self._buffer.frames())
+        self._keep_only(self._buffer.frames())
 
     def free_memory(self) -> None:
         """Frees what can be made again: scenes, and what the language model has read of them."""
@@ -252,5 +258,10 @@ class Pipeline:
             self._map.clear()
             self._scenes = {}
             self._next_id = 0
-        self._features.keep_only(())
+        self._keep_only(())
         self._reader.forget()
+
+    def _keep_only(self, frames: Sequence[Frame]) -> None:
+        """Frees what was computed of other frames."""
+        self._features.keep_only(frames)
+        self._correspondences.keep_only(frames)

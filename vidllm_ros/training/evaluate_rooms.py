@@ -24,6 +24,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print the table."""
+    from vidllm_ros.perception.config import RefineConfig
     from vidllm_ros.training.room_scores import RoomScores, mean_sizes, score_room
     from vidllm_ros.training.rooms import room_sample
     from vidllm_ros.training.rooms_report import TASKS, RoomsReport, further_figures, summarize
@@ -42,4 +43,5 @@ def run(arguments: argparse.Namespace) -> int:
         return RoomsReport(summarize(scores), further_figures(scores), settings)
 
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.rooms)
-    return command.evaluate(arguments, {"frames": frames}, [str(seed) for seed in seeds], load, score, report)
+    settings = {"frames": frames, "refine": asdict(RefineConfig())}
+    return command.evaluate(arguments, settings, [str(seed) for seed in seeds], load, score, report)

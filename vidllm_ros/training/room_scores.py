@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -18,7 +18,13 @@ from vidllm_ros.evaluation.reconstruction import cloud_metrics
 from vidllm_ros.model import Box3D, VidLLM
 from vidllm_ros.model.boxes import box_from_vector, box_vectors
 from vidllm_ros.model.outputs import GeometryOutput
+from vidllm_ros.perception.config import CameraConfig, RefineConfig
+from vidllm_ros.perception.correspondences import Correspondences
 from vidllm_ros.perception.images import to_tensor
+from vidllm_ros.perception.reconstruct import from_geometry
+from vidllm_ros.perception.refine import refine
+from vidllm_ros.perception.transforms import invert
+from vidllm_ros.perception.types import Frame, Window
 from vidllm_ros.training.geometry_targets import unproject
 from vidllm_ros.training.rooms import box_in_scene, room, scene_from_world, visible_boxes
 from vidllm_ros.training.sample import Sample
@@ -31,7 +37,10 @@ WrittenBox = tuple[str, float, list[float]]  # label, score, box vector
 
 @dataclass
 class RoomScores:
-    """Scores of one room in values that JSON can hold; a list has one for each frame, pair, question or box."""
+    """Scores of one room in values that JSON can hold; a list has one for each frame, pair, question or box.
+
+    Those that begin with ``adjusted_`` are after bundle adjustment, which questions and boxes see too, as in the node.
+    """
 
     abs_rel: list[float] = field(default_factory=list)
     delta1: list[float] = field(default_factory=list)
@@ -43,6 +52,10 @@ class RoomScores:
     pair_translation: list[float] = field(default_factory=list)
     scale_error: list[float] = field(default_factory=list)
     f_score: list[float] = field(default_factory=list)
+    adjusted_translation: list[float] = field(default_factory=list)
+    adjusted_pair_rotation: list[float] = field(default_factory=list)
+    adjusted_pair_translation: list[float] = field(default_factory=list)
+    adjusted_f_score: list[float] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     correct: list[float] = field(default_factory=list)
     correct_blind: list[float] = field(default_factory=list)
@@ -56,6 +69,11 @@ class RoomScores:
     def pairs(self) -> pose_metrics.PairErrors:
         """Errors of all pairs of views."""
         return pose_metrics.PairErrors(np.array(self.pair_rotation), np.array(self.pair_translation))
+
+    @property
+    def adjusted_pairs(self) -> pose_metrics.PairErrors:
+        """The same after bundle adjustment."""
+        return pose_metrics.PairErrors(np.array(self.adjusted_pair_rotation), np.array(self.adjusted_pair_translation))
 
 
 def write_boxes(boxes: Sequence[Box3D]) -> list[WrittenBox]:
@@ -114,9 +132,10 @@ def score_room(model: VidLLM, sample: Sample, sizes: dict[str, np.ndarray], max_
     images = to_tensor(list(sample.rgb), model.device)[None]
     output = model.reconstruct(images)
     T_scene_world = scene_from_world(sample.T_world_camera)
-    prefix = model.read_scene(model.build_scene(output, T_scene_world @ sample.T_world_camera[0]))
+    adjusted = adjust_cameras(output, sample.rgb)
+    prefix = model.read_scene(model.build_scene(adjusted, T_scene_world @ sample.T_world_camera[0]))
     scores.seconds = time.monotonic() - started
-    _score_geometry(scores, output, sample)
+    _score_geometry(scores, output, adjusted, sample)
     blind = model.language.read_scene(prefix.scene, blind=True)
     for task in sample.tasks:
         if task.kind == LOCATE_KIND:
@@ -129,8 +148,22 @@ def score_room(model: VidLLM, sample: Sample, sizes: dict[str, np.ndarray], max_
     return scores
 
 
-def _score_geometry(scores: RoomScores, output: GeometryOutput, sample: Sample) -> None:
-    depth, poses = output.depth[0].numpy(), output.camera_from_world[0].double().numpy()
+def adjust_cameras(output: GeometryOutput, images: np.ndarray) -> GeometryOutput:
+    """The network's output for one window with cameras and depth adjusted as the node does it by default.
+
+    Args:
+        output: for a batch of one.
+        images: uint8 [S, H, W, 3] at network resolution.
+    """
+    frames = tuple(Frame(image, index) for index, image in enumerate(images))
+    given = from_geometry(output, Window(frames), images, CameraConfig())
+    adjusted = refine(given, Correspondences().match(frames, given.image_intrinsics, RefineConfig()))
+    cameras = torch.from_numpy(invert(adjusted.T_window_camera)[None, :, :3]).to(output.camera_from_world)
+    return replace(output, camera_from_world=cameras, depth=torch.from_numpy(adjusted.depth[None]).to(output.depth))
+
+
+def _score_geometry(scores: RoomScores, output: GeometryOutput, adjusted: GeometryOutput, sample: Sample) -> None:
+    depth = output.depth[0].numpy()
     for predicted, truth in zip(depth, sample.depth, strict=True):
         errors = depth_metrics.metrics(predicted, truth, crop=None)
         scores.abs_rel.append(errors.abs_rel)
@@ -139,18 +172,32 @@ def _score_geometry(scores: RoomScores, output: GeometryOutput, sample: Sample) 
     known = sample.depth > 0
     scores.scale_error.append(abs(float(np.median(depth[known] / sample.depth[known])) - 1))
     truth = np.linalg.inv(sample.T_world_camera) @ sample.T_world_camera[:1]
+    pairs, scores.translation, scores.f_score = _score_cameras(output, sample, truth)
+    scores.pair_rotation, scores.pair_translation = pairs
+    pairs, scores.adjusted_translation, scores.adjusted_f_score = _score_cameras(adjusted, sample, truth)
+    scores.adjusted_pair_rotation, scores.adjusted_pair_translation = pairs
+    still = np.tile(np.eye(4), (len(truth), 1, 1))
+    scores.rotation_still = pose_metrics.relative_pose_errors(still, truth).rotation.tolist()
+    scores.translation_still = _distances(still, truth)
+
+
+def _score_cameras(
+    output: GeometryOutput, sample: Sample, truth: np.ndarray
+) -> tuple[tuple[list[float], list[float]], list[float], list[float]]:
+    """Errors of pairs (rotation, translation), distances of the cameras from the truth, F-score of the points."""
+    poses = output.camera_from_world[0].double().numpy()
     pairs = pose_metrics.relative_pose_errors(poses, truth)
-    scores.pair_rotation = pairs.rotation.round(3).tolist()
-    scores.pair_translation = pairs.translation.round(3).tolist()
-    still = pose_metrics.relative_pose_errors(np.tile(np.eye(4), (len(truth), 1, 1)), truth)
-    scores.rotation_still = still.rotation.tolist()
     cloud = unproject(output.depth[0], output.intrinsics[0], output.camera_from_world[0]).numpy().reshape(-1, 3)
     surface = unproject(*(torch.from_numpy(x).double() for x in (sample.depth, sample.intrinsics, truth[:, :3])))
-    errors = cloud_metrics(cloud, surface.numpy()[known])
-    scores.f_score = [float(np.nan_to_num(errors.f_score))]  # not a number where no point is near any other
+    errors = cloud_metrics(cloud, surface.numpy()[sample.depth > 0])
+    f_score = float(np.nan_to_num(errors.f_score))  # not a number where no point is near any other
+    return (pairs.rotation.round(3).tolist(), pairs.translation.round(3).tolist()), _distances(poses, truth), [f_score]
+
+
+def _distances(poses: np.ndarray, truth: np.ndarray) -> list[float]:
+    """Of the camera centres after the first one, by world-to-camera poses [S, 3 or 4, 4]; metres."""
     centres = [-np.einsum("sji,sj->si", p[:, :3, :3], p[:, :3, 3]) for p in (poses, truth)]
-    scores.translation = np.linalg.norm(centres[0] - centres[1], axis=1)[1:].tolist()
-    scores.translation_still = np.linalg.norm(centres[1], axis=1)[1:].tolist()
+    return np.linalg.norm(centres[0] - centres[1], axis=1)[1:].tolist()
 
 
 def _constant_errors(depths: np.ndarray) -> list[float]:

@@ -75,6 +75,24 @@ def summarize(rooms: list[RoomScores]) -> list[Row]:
         row("scale error of a window", [r.scale_error for r in rooms]),
         row("F-score of a window's points at 5 cm", [r.f_score for r in rooms]),
         row(
+            "rotation error of a pair after bundle adjustment, degrees",
+            [r.adjusted_pair_rotation for r in rooms],
+            [r.pair_rotation for r in rooms],
+            "before",
+        ),
+        row(
+            "translation error after bundle adjustment, m",
+            [r.adjusted_translation for r in rooms],
+            [r.translation for r in rooms],
+            "before",
+        ),
+        row(
+            "F-score of the points at 5 cm after bundle adjustment",
+            [r.adjusted_f_score for r in rooms],
+            [r.f_score for r in rooms],
+            "before",
+        ),
+        row(
             "question exact match",
             of_kinds(QUESTION_KINDS, "correct"),
             of_kinds(QUESTION_KINDS, "correct_blind"),
@@ -93,10 +111,17 @@ def summarize(rooms: list[RoomScores]) -> list[Row]:
 
 def further_figures(rooms: list[RoomScores]) -> dict[str, float]:
     """Figures without an interval: pose accuracies over all pairs, mAP, seconds per window."""
-    further = pose_metrics.summary([room.pairs for room in rooms])
+    before = pose_metrics.summary([room.pairs for room in rooms])
+    after = pose_metrics.summary([room.adjusted_pairs for room in rooms])
+    adjusted = {f"{name} after bundle adjustment": value for name, value in after.items() if name != "pairs"}
     boxes = ([read_boxes(r.located) for r in rooms], [read_boxes(r.true_boxes) for r in rooms])
     located = mean_average_precision(*boxes)
-    return {**further, "mAP@0.25": located["mAP"], "seconds per window": float(np.median([r.seconds for r in rooms]))}
+    return {
+        **before,
+        **adjusted,
+        "mAP@0.25": located["mAP"],
+        "seconds per window": float(np.median([r.seconds for r in rooms])),
+    }
 
 
 def evaluate_rooms(
