@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from vidllm_ros.model import CheckpointError, VidLLM
 from vidllm_ros.model.scale import align_scale
 from vidllm_ros.perception.config import PerceptionConfig
+from vidllm_ros.perception.reconstruct import from_geometry
+from vidllm_ros.perception.refine import refine
+from vidllm_ros.perception.tracks import Tracks
+from vidllm_ros.perception.types import Frame, Window
 from vidllm_ros.training.rooms import room_sample
 
 CHECKPOINT = "vidllm_ros/checkpoints/nano"
@@ -68,6 +72,18 @@ def reconstruction_rows(model: VidLLM, images: Tensor, repeats: int) -> tuple[li
         ("scale alignment", scale),
         ("encode and reconstruct", encode + whole),
     ], features
+
+
+def adjustment_rows(model: VidLLM, images: Tensor, repeats: int) -> list[tuple[str, float]]:
+    """Seconds of following points, and of the bundle adjustment."""
+    config = PerceptionConfig()
+    pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    frames = tuple(Frame(rgb, index) for index, rgb in enumerate(pixels))
+    given = from_geometry(model.reconstruct(images[None]), Window(frames), pixels, config.camera)
+    follow, pairs = timed(lambda: Tracks().match(frames, config.refine), repeats)
+    adjust, _ = timed(lambda: refine(given, pairs), repeats)
+    matches = sum(len(pair.first_points) for pair in pairs)
+    return [("points followed", follow), (f"bundle adjustment ({matches} matches)", adjust)]
 
 
 def reading_rows(model: VidLLM, features: Tensor, image_size: tuple[int, int], repeats: int) -> list[tuple[str, float]]:
@@ -128,6 +144,7 @@ def main() -> None:
     size, stride = model.config.window_size, PerceptionConfig().window.stride
     images = frames_of_a_room(size + stride, model.config.image_size).to(arguments.device)
     steps, features = reconstruction_rows(model, images[:size], arguments.repeats)
+    steps += adjustment_rows(model, images[:size], arguments.repeats)
     steps += reading_rows(model, features, model.config.image_size, arguments.repeats)
     reuse = reuse_rows(model, images, stride, arguments.repeats)
     height, width = model.config.image_size

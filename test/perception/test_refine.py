@@ -1,4 +1,4 @@
-"""Keypoints, their matches, and windows refined by them: on images whose geometry is known."""
+"""Points followed through images, and windows refined by them: on images whose geometry is known."""
 
 from __future__ import annotations
 
@@ -10,75 +10,76 @@ import torch
 from vidllm_ros.checkpoints import NANO
 from vidllm_ros.evaluation.poses import relative_pose_errors
 from vidllm_ros.model import VidLLM
-from vidllm_ros.perception import correspondences
 from vidllm_ros.perception.config import PerceptionConfig, RefineConfig
-from vidllm_ros.perception.correspondences import Correspondences, detect_keypoints, match_keypoints
 from vidllm_ros.perception.pipeline import Pipeline
 from vidllm_ros.perception.refine import refine
+from vidllm_ros.perception.tracks import Tracks
 from vidllm_ros.perception.transforms import invert
 from vidllm_ros.perception.types import Frame, Reconstruction
 from vidllm_ros.training.rooms import room_sample
 
 CONFIG = RefineConfig()
-K = np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]])
 
 
 def texture(seed: int, size: tuple[int, int] = (240, 320)) -> np.ndarray:
-    noise = np.random.default_rng(seed).random((size[0] // 6, size[1] // 6, 3))
+    noise = np.random.default_rng(seed).random((size[0] // 12, size[1] // 12, 3))
     return (cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1) * 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("side", [84, 168, 400])
-def test_matches_follow_the_image(side):
-    """The second image shows the first one 12 pixels further right and 7 further up."""
-    large = texture(0, (300, 400))
-    config = RefineConfig(image_side=side)
-    pair = [detect_keypoints(image, config) for image in (large[30:270, 40:360], large[37:277, 28:348])]
-    chosen = match_keypoints(*pair)
-    assert len(chosen) > 30
-    moved = pair[1].points[chosen[:, 1]] - pair[0].points[chosen[:, 0]]
-    off = np.linalg.norm(moved - [12, -7], axis=1)
-    assert np.median(off) < 0.3 and np.mean(off < 1.5) > 0.9
+def panned(count: int, right: int = 4, down: int = 2) -> list[Frame]:
+    """Frames that show ever more of the right and the lower part of a picture."""
+    large = texture(0, (300, 600))
+    return [Frame(large[down * i : down * i + 240, right * i : right * i + 320].copy(), i) for i in range(count)]
 
 
-def test_no_more_keypoints_than_asked_for_and_none_on_a_wall():
-    assert 20 < len(detect_keypoints(texture(1), RefineConfig(max_keypoints=50)).points) <= 51  # SIFT keeps ties
-    assert not len(detect_keypoints(np.full((240, 320, 3), 130, np.uint8), CONFIG).points)
+@pytest.mark.parametrize("side", [84, 112, 400])
+def test_points_follow_the_image(side):
+    pairs = Tracks().match(panned(6), RefineConfig(image_side=side))
+    assert {(pair.first, pair.second) for pair in pairs} == {(i, i + gap) for gap in (1, 2, 4) for i in range(6 - gap)}
+    for pair in pairs:
+        gap = pair.second - pair.first
+        off = np.linalg.norm(pair.second_points - pair.first_points - [-4 * gap, -2 * gap], axis=1)
+        assert len(off) > 40 and np.median(off) < 0.3 and np.mean(off < 1.5) > 0.9
+
+
+def test_no_more_points_than_asked_for_and_none_on_a_wall():
+    pairs = Tracks().match(panned(2), RefineConfig(max_points=30))
+    assert 15 < len(pairs[0].first_points) <= 30
+    wall = Frame(np.full((240, 320, 3), 130, np.uint8), 0), Frame(np.full((240, 320, 3), 131, np.uint8), 1)
+    assert Tracks().match(wall, CONFIG) == []
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 16384), (16384, 16), (2000, 3000)])
 def test_images_of_any_size_are_searched(size):
-    points = detect_keypoints(np.resize(texture(2), (*size, 3)), CONFIG).points
-    assert ((points > -1) & (points < size[::-1])).all()
+    frames = [Frame(np.resize(texture(seed), (*size, 3)), seed) for seed in (2, 2)]
+    for pair in Tracks().match(frames, CONFIG):
+        assert ((pair.second_points > -1) & (pair.second_points < size[::-1])).all()
 
 
-def test_images_of_different_things_do_not_match():
-    frames = [Frame(texture(seed), seed) for seed in range(4)]
-    assert sum(len(pair.first_points) for pair in match(frames)) < 15
+def test_images_of_different_things_have_little_in_common():
+    """What is followed by mistake is little of the 160 points or so that each image has."""
+    frames = [Frame(texture(seed), seed) for seed in range(5)]
+    assert all(len(pair.first_points) < 32 for pair in Tracks().match(frames, CONFIG))
 
 
-def match(frames, cache=None):
-    return (cache or Correspondences()).match(frames, np.repeat(K[None], len(frames), axis=0), CONFIG)
+def test_a_camera_that_changes_its_size_starts_anew():
+    frames = [*panned(2), *(Frame(texture(0, (300, 300)), 2 + i) for i in range(2))]
+    pairs = Tracks().match(frames, CONFIG)
+    assert {(pair.first, pair.second) for pair in pairs} == {(0, 1), (2, 3)}
 
 
-def test_windows_that_share_frames_share_their_keypoints(monkeypatch):
-    seen = []
-
-    def count(rgb, config):
-        seen.append(rgb)
-        return detect_keypoints(rgb, config)
-
-    monkeypatch.setattr(correspondences, "detect_keypoints", count)
-    large = texture(3, (300, 400))
-    frames = [Frame(np.ascontiguousarray(large[i : i + 240, 2 * i : 2 * i + 320]), i) for i in range(12)]
-    cache = Correspondences()
-    first = match(frames[:8], cache)
-    assert len(seen) == 8 and {(pair.first, pair.second) for pair in first} >= {(0, 1), (0, 2), (0, 4), (3, 7)}
-    cache.keep_only(frames[4:])
-    match(frames[4:], cache)
-    assert len(seen) == 12
-    match(frames[:4], cache)
-    assert len(seen) == 16
+def test_windows_that_share_frames_share_their_points():
+    """What is known of eight frames is kept for the next window, which gets the same as from scratch."""
+    frames = panned(12)
+    tracks = Tracks()
+    tracks.match(frames[:8], CONFIG)
+    tracks.keep_only(frames[4:])
+    assert len(tracks) == 4
+    later = tracks.match(frames[4:], CONFIG)
+    assert len(tracks) == 8
+    across = {pair.second: pair for pair in later if pair.first == 3}
+    moved = across[5].second_points - across[5].first_points
+    assert len(moved) > 40 and np.median(np.linalg.norm(moved - [-8, -4], axis=1)) < 0.3
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_a_camera_that_was_thought_to_stand_still_is_found_to_move(room):
     sample, truth = room
     frames = [Frame(image, index) for index, image in enumerate(sample.rgb)]
     still = reconstruction(sample, np.tile(np.eye(4), (len(truth), 1, 1)))
-    found = refine(still, Correspondences().match(frames, sample.intrinsics, CONFIG))
+    found = refine(still, Tracks().match(frames, CONFIG))
     degrees, metres = mean_errors(found.T_window_camera, truth)
     degrees_still, metres_still = mean_errors(still.T_window_camera, truth)
     assert degrees < 0.3 * degrees_still and metres < 0.5 * metres_still
@@ -127,7 +128,7 @@ def test_without_matches_or_depth_nothing_changes(room):
     given = reconstruction(sample, truth)
     assert refine(given, []) is given
     frames = [Frame(image, index) for index, image in enumerate(sample.rgb)]
-    pairs = Correspondences().match(frames, sample.intrinsics, CONFIG)
+    pairs = Tracks().match(frames, CONFIG)
     blind = Reconstruction(**{**vars(given), "depth": np.zeros_like(given.depth)})
     assert refine(blind, pairs) is blind
 

@@ -112,12 +112,12 @@ class CameraConfig(_Group):
 
 @dataclass(frozen=True)
 class RefineConfig(_Group):
-    """Bundle adjustment: camera poses of a window adjusted to keypoints that its images share."""
+    """Bundle adjustment: camera poses of a window adjusted to points that are followed through its images."""
 
-    enabled: bool = _parameter(True, "Adjust camera poses to keypoints; false publishes the network's own.")
-    max_keypoints: int = _parameter(400, "Most keypoints of an image.", 16, 10_000)
+    enabled: bool = _parameter(True, "Adjust camera poses to points seen by several frames; false takes the network's.")
+    max_points: int = _parameter(200, "Most points followed from image to image.", 16, 10_000)
     image_side: int = _parameter(
-        168, "Shorter side at which images are searched for keypoints, pixels; more is slower.", 32, 2160
+        112, "Shorter side at which images are searched for points, pixels; more is slower.", 32, 2160
     )
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from vidllm_ros.model import VidLLM
 from vidllm_ros.perception.config import PerceptionConfig
-from vidllm_ros.perception.correspondences import Correspondences
 from vidllm_ros.perception.features import FeatureCache
 from vidllm_ros.perception.memory import halved, is_out_of_memory
 from vidllm_ros.perception.reconstruct import reconstruct
 from vidllm_ros.perception.refine import refine
+from vidllm_ros.perception.tracks import Tracks
 from vidllm_ros.perception.types import Frame, Reconstruction, Window
 
 
@@ -24,7 +24,7 @@ class Geometry:
         window: the frames that went through it.
         indices: which of the given window's they are.
         reconstruction: their geometry.
-        seconds: encoding what had not been encoded yet (keypoints included), and everything after it.
+        seconds: encoding what had not been encoded yet, and everything after it.
         left_out: frames for which the memory did not suffice.
         warnings: one sentence when there are any.
     """
@@ -40,7 +40,7 @@ class Geometry:
 def compute_geometry(
     model: VidLLM,
     features: FeatureCache,
-    correspondences: Correspondences,
+    tracks: Tracks,
     window: Window,
     config: PerceptionConfig,
     free: Callable[[], None],
@@ -50,7 +50,7 @@ def compute_geometry(
     Args:
         model: the network.
         features: what is encoded already.
-        correspondences: what is matched already.
+        tracks: the points that were followed already.
         window: its frames.
         config: everything that can be set.
         free: makes room before the second, smaller try.
@@ -60,7 +60,7 @@ def compute_geometry(
         MemoryError, torch.OutOfMemoryError: half of the frames were too many too.
     """
     try:
-        return _run(model, features, correspondences, window, list(range(len(window.frames))), config)
+        return _run(model, features, tracks, window, list(range(len(window.frames))), config)
     except Exception as error:
         smaller = halved(window)
         if smaller is None or not is_out_of_memory(error):
@@ -72,7 +72,7 @@ def compute_geometry(
         f"the memory did not suffice for {len(window.frames)} frames, so {len(indices)} of them were used; lower "
         f"window.size"
     )
-    geometry = _run(model, features, correspondences, less, indices, config)
+    geometry = _run(model, features, tracks, less, indices, config)
     left_out = tuple(frame for frame in window.frames if frame not in kept)
     return replace(geometry, left_out=left_out, warnings=(warning,))
 
@@ -80,18 +80,15 @@ def compute_geometry(
 def _run(
     model: VidLLM,
     features: FeatureCache,
-    correspondences: Correspondences,
+    tracks: Tracks,
     window: Window,
     indices: list[int],
     config: PerceptionConfig,
 ) -> Geometry:
     started = time.perf_counter()
     tokens, images = features.get(window.frames)
-    if config.refine.enabled:
-        correspondences.detect(window.frames, config.refine)
     encoded = time.perf_counter()
     reconstruction = reconstruct(model, window, tokens, images, config.camera)
     if config.refine.enabled:
-        matches = correspondences.match(window.frames, reconstruction.image_intrinsics, config.refine)
-        reconstruction = refine(reconstruction, matches)
+        reconstruction = refine(reconstruction, tracks.match(window.frames, config.refine))
     return Geometry(window, indices, reconstruction, (encoded - started, time.perf_counter() - encoded))

@@ -12,7 +12,6 @@ from vidllm_ros.model import VidLLM
 from vidllm_ros.perception.anchoring import check_poses
 from vidllm_ros.perception.answers import SceneReader
 from vidllm_ros.perception.config import PerceptionConfig
-from vidllm_ros.perception.correspondences import Correspondences
 from vidllm_ros.perception.errors import DropReason, NoWindowError, StaleWindowError, StampNotHeldError
 from vidllm_ros.perception.features import FeatureCache
 from vidllm_ros.perception.frames import FrameCounts
@@ -21,6 +20,7 @@ from vidllm_ros.perception.mapping import MapBuilder
 from vidllm_ros.perception.memory import free_memory
 from vidllm_ros.perception.scene import remembered_scene, window_scene
 from vidllm_ros.perception.stitching import Placement
+from vidllm_ros.perception.tracks import Tracks
 from vidllm_ros.perception.types import Answer, Box3D, Frame, Scene, Timings, Window, WindowResult, WindowStatus
 from vidllm_ros.perception.window import Outcome, WindowBuffer
 
@@ -43,7 +43,7 @@ class Pipeline:
         self._lock = threading.RLock()
         self._buffer = WindowBuffer(self.config.window)
         self._features = FeatureCache(model)
-        self._correspondences = Correspondences()
+        self._tracks = Tracks()
         self._map = MapBuilder(model, self.config)
         self._reader = SceneReader(model)
         self._scenes: dict[int | str, tuple[object, Scene]] = {}  # with what each was made from
@@ -69,8 +69,6 @@ class Pipeline:
         """Encodes accepted frames that are not encoded yet, and frees those of no more use; how many were encoded."""
         frames = self._buffer.frames()
         self._keep_only(frames)
-        if self.config.refine.enabled:
-            self._correspondences.detect(frames, self.config.refine)
         return self._features.encode(frames)
 
     def process(
@@ -95,9 +93,7 @@ class Pipeline:
         self._buffer.begin(window)
         try:
             poses = None if T_map_camera is None else check_poses(T_map_camera, len(window.frames))
-            geometry = compute_geometry(
-                self.model, self._features, self._correspondences, window, self.config, self.free_memory
-            )
+            geometry = compute_geometry(self.model, self._features, self._tracks, window, self.config, self.free_memory)
             self._buffer.leave_out(geometry.left_out, DropReason.OUT_OF_MEMORY)
             reconstructed = time.perf_counter()
             if poses is not None:
@@ -264,4 +260,4 @@ class Pipeline:
     def _keep_only(self, frames: Sequence[Frame]) -> None:
         """Frees what was computed of other frames."""
         self._features.keep_only(frames)
-        self._correspondences.keep_only(frames)
+        self._tracks.keep_only(frames)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from vidllm_ros.perception.bundle_adjustment import Observations, adjust
-from vidllm_ros.perception.correspondences import PairMatches, pixels_to_rays
+from vidllm_ros.perception.tracks import PairMatches
 from vidllm_ros.perception.transforms import invert
 from vidllm_ros.perception.types import Reconstruction
 
@@ -41,7 +41,7 @@ def _observations(reconstruction: Reconstruction, pairs: Sequence[PairMatches]) 
     for pair in pairs:
         frames = (pair.first, pair.second)
         pixels = [_to_network(p, reconstruction) for p in (pair.first_points, pair.second_points)]
-        rays = [pixels_to_rays(p, reconstruction.intrinsics[frame]) for p, frame in zip(pixels, frames, strict=True)]
+        rays = [_to_rays(p, reconstruction.intrinsics[frame]) for p, frame in zip(pixels, frames, strict=True)]
         for source, target in ((0, 1), (1, 0)):
             u, v = np.round(pixels[source]).astype(int).T
             inside = (u >= 0) & (v >= 0) & (u < width) & (v < height)
@@ -59,3 +59,8 @@ def _to_network(points: np.ndarray, reconstruction: Reconstruction) -> np.ndarra
     """Image pixels [M, 2] to network pixels."""
     matrix = reconstruction.image_to_network
     return points @ matrix[:2, :2].T + matrix[:2, 2]
+
+
+def _to_rays(points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Network pixels [M, 2] to (x / z, y / z, 1)."""
+    return np.concatenate([points, np.ones((len(points), 1))], axis=1) @ np.linalg.inv(intrinsics).T

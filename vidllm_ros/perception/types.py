@@ -118,7 +118,7 @@ class Timings:
 
     Attributes:
         encode: encoding the frames that had not been encoded on arrival.
-        reconstruct: adapter, backbone, heads and scale.
+        reconstruct: adapter, backbone, heads, scale and bundle adjustment.
         fuse: stitching, filtering and the map.
     """
 

@@ -19,10 +19,10 @@ from vidllm_ros.model import Box3D, VidLLM
 from vidllm_ros.model.boxes import box_from_vector, box_vectors
 from vidllm_ros.model.outputs import GeometryOutput
 from vidllm_ros.perception.config import CameraConfig, RefineConfig
-from vidllm_ros.perception.correspondences import Correspondences
 from vidllm_ros.perception.images import to_tensor
 from vidllm_ros.perception.reconstruct import from_geometry
 from vidllm_ros.perception.refine import refine
+from vidllm_ros.perception.tracks import Tracks
 from vidllm_ros.perception.transforms import invert
 from vidllm_ros.perception.types import Frame, Window
 from vidllm_ros.training.geometry_targets import unproject
@@ -157,7 +157,7 @@ def adjust_cameras(output: GeometryOutput, images: np.ndarray) -> GeometryOutput
     """
     frames = tuple(Frame(image, index) for index, image in enumerate(images))
     given = from_geometry(output, Window(frames), images, CameraConfig())
-    adjusted = refine(given, Correspondences().match(frames, given.image_intrinsics, RefineConfig()))
+    adjusted = refine(given, Tracks().match(frames, RefineConfig()))
     cameras = torch.from_numpy(invert(adjusted.T_window_camera)[None, :, :3]).to(output.camera_from_world)
     return replace(output, camera_from_world=cameras, depth=torch.from_numpy(adjusted.depth[None]).to(output.depth))
 
