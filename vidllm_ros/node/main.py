@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vidllm_ros.node.allocator import limit_arenas
+from vidllm_ros.node.allocator import tune_allocator
 
 if TYPE_CHECKING:
     from rclpy.executors import Executor
@@ -33,7 +33,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def run(args: Sequence[str] | None = None) -> int:
     """As ``main``; the exit code."""
-    limit_arenas()
+    tune_allocator()
     stop, closing = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
