@@ -133,6 +133,17 @@ def test_without_matches_or_depth_nothing_changes(room):
     assert refine(blind, pairs) is blind
 
 
+def test_images_that_show_no_motion_do_not_move_the_cameras(room):
+    """Twelve different pictures: what is followed by mistake agrees on nothing."""
+    sample, truth = room
+    frames = [Frame(texture(seed, (84, 112)), seed) for seed in range(len(truth))]
+    pairs = Tracks().match(frames, CONFIG)
+    assert sum(len(pair.first_points) for pair in pairs) > 50
+    found = refine(reconstruction(sample, truth), pairs)
+    np.testing.assert_allclose(found.T_window_camera, truth, atol=1e-12)
+    np.testing.assert_array_equal(found.depth, sample.depth)
+
+
 def test_the_bundled_model_s_cameras_become_better(room):
     """The same window through the pipeline, with and without; ``refine.enabled`` decides."""
     sample, truth = room

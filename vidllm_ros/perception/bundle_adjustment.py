@@ -28,6 +28,8 @@ _TRANSLATION_ERROR = 0.03  # metres, the same
 _KERNELS = (20, 20, 10, 10, 5, 5, 3, 3, 2, 2, 2, 2)
 _FINE = 2  # needs every match; one out of ``_COARSE`` leads there in a fraction of the time
 _COARSE = 4
+_FITS = 3  # standard deviations within which a match agrees with the result
+_MIN_FITTING = 0.5  # share of matches that must; in rooms it is above 0.8, between unrelated images about 0.2
 _MAX_TURN = 0.3  # radians that one step may turn a camera; beyond, the linearisation means nothing
 _MIN_DEPTH = 0.05  # metres in front of the camera, nearer than which a match has no say
 _VARIABLES = 7  # of a frame: rotation, translation, logarithm of the depth's scale
@@ -73,7 +75,7 @@ def adjust(T_camera_window: np.ndarray, observations: Observations) -> tuple[np.
 
     Returns:
         T_camera_window float64 [S, 4, 4], and the factors float64 [S] of the frames' depths. The input and ones when
-        the equations have no finite solution.
+        the matches do not agree on any motion or the equations have no finite solution.
     """
     poses, log_scales = T_camera_window.copy(), np.zeros(len(T_camera_window))
     motion = T_camera_window[1:] @ invert(T_camera_window[:-1])
@@ -82,13 +84,16 @@ def adjust(T_camera_window: np.ndarray, observations: Observations) -> tuple[np.
     try:
         for kernel in _KERNELS:
             equations = _NormalEquations(len(poses))
-            _add_reprojections(equations, everything if kernel <= _FINE else some, poses, log_scales, kernel)
+            matches = everything if kernel <= _FINE else some
+            fitting = _add_reprojections(equations, matches, poses, log_scales, kernel)
             _add_prior(equations, poses, log_scales, motion)
             step = equations.solve()
             step *= min(1.0, _MAX_TURN / max(np.abs(step[:, :3]).max(), 1e-9))
             poses = _exponential(step[:, :6]) @ poses
             log_scales = log_scales + step[:, 6]
     except np.linalg.LinAlgError:
+        fitting = 0.0
+    if fitting < _MIN_FITTING:
         return T_camera_window, np.ones(len(T_camera_window))
     poses[:, :3, :3] = nearest_rotation(poses[:, :3, :3])
     return poses, np.exp(log_scales)
@@ -140,8 +145,8 @@ def _add_reprojections(
     poses: np.ndarray,
     log_scales: np.ndarray,
     kernel: float,
-) -> None:
-    """Errors of where targets see the points of sources, one term for each pair of frames.
+) -> float:
+    """Errors of where targets see the points of sources, one term for each pair of frames; the share that fits.
 
     Poses change by ``exp(step) @ pose``. Seen from the target, a step of the source is a step of the target by minus
     the adjoint of the motion between them, for all matches of the pair; so only the target's derivatives are computed
@@ -150,7 +155,8 @@ def _add_reprojections(
     starts = observations.starts()
     sources, targets = observations.source[starts], observations.target[starts]
     motion = poses[targets] @ invert(poses[sources])
-    jacobian, weighted, residuals = _reproject(observations, starts, motion, np.exp(log_scales)[sources], kernel)
+    scales = np.exp(log_scales)[sources]
+    jacobian, weighted, residuals, squared = _reproject(observations, starts, motion, scales, kernel)
     # Each pair's J^T W [J, r].
     products = np.einsum("cjm,ckm->jkm", weighted, np.concatenate([jacobian, residuals[:, None]], axis=1))
     sums = np.moveaxis(np.add.reduceat(products, starts, axis=2), 2, 0)
@@ -166,12 +172,13 @@ def _add_reprojections(
         to_source_and_target @ matrices @ to_both,
         np.einsum("pij,pj->pi", to_source_and_target, vectors),
     )
+    return float(np.mean(squared < _FITS**2))
 
 
 def _reproject(
     observations: Observations, starts: np.ndarray, motion: np.ndarray, scales: np.ndarray, kernel: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Derivatives [2, 7, M] by the target's pose and the depth's logarithm, those times the weights, residuals [2, M].
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Where the targets see the points, and how that changes.
 
     The matches come last, so that everything is done on long rows of memory.
 
@@ -181,6 +188,10 @@ def _reproject(
         motion: from source to target, [P, 4, 4].
         scales: of the sources' depths, [P].
         kernel: width of the robust kernel.
+
+    Returns:
+        Derivatives [2, 7, M] by the target's pose and the depth's logarithm, those times the weights, residuals [2, M],
+        and their squares in standard deviations [M].
     """
     counts = np.diff([*starts, len(observations.points)])
     rotation = np.repeat(scales[:, None, None] * motion[:, :3, :3], counts, axis=0)
@@ -205,7 +216,7 @@ def _reproject(
     # Geman-McClure: a match that does not fit loses its say altogether.
     weights = in_front / (1 + squared / kernel**2) ** 2 / _MATCH_ERROR**2
     weighted = jacobian - by_depth[:, None] * (share * (by_depth[:, None] * jacobian).sum(axis=0))
-    return jacobian, weighted * weights, residuals
+    return jacobian, weighted * weights, residuals, squared
 
 
 def _add_prior(equations: _NormalEquations, poses: np.ndarray, log_scales: np.ndarray, motion: np.ndarray) -> None:
