@@ -65,7 +65,8 @@ def save(model: VidLLM, folder: str | Path, dtype: str = "auto") -> None:
             tensors[name] = tensor.to(target) if target and tensor.is_floating_point() else tensor
     with replacing(folder / WEIGHTS_FILE) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
-    (folder / CONFIG_FILE).write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
+    with replacing(folder / CONFIG_FILE) as partial:
+        partial.write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
     if model.config.language is not None:
         model.language.tokenizer.save_pretrained(folder)
 

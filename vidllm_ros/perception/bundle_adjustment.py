@@ -245,7 +245,7 @@ def _adjoint(transforms: np.ndarray) -> np.ndarray:
     result = np.zeros((len(transforms), 6, 6))
     result[:, :3, :3] = result[:, 3:, 3:] = rotation
     # [t]x R column by column: t x (column of R).
-    result[:, 3:, :3] = _cross(transforms[:, None, :3, 3], rotation.swapaxes(1, 2)).swapaxes(1, 2)
+    result[:, 3:, :3] = np.cross(transforms[:, None, :3, 3], rotation.swapaxes(1, 2)).swapaxes(1, 2)
     return result
 
 
@@ -255,9 +255,3 @@ def _exponential(steps: np.ndarray) -> np.ndarray:
     result[:, :3, :3] = Rotation.from_rotvec(steps[:, :3]).as_matrix()
     result[:, :3, 3] = steps[:, 3:]
     return result
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross products of [..., 3]; np.cross takes several times as long on small arrays."""
-    (a0, a1, a2), (b0, b1, b2) = np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)
-    return np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axis=-1)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vidllm_ros.model import VidLLM
+from vidllm_ros.perception.frame_cache import FrameCache
 from vidllm_ros.perception.images import fit_image, to_tensor
 from vidllm_ros.perception.types import Frame
 
 _BATCH = 8  # frames encoded at once; bounds the memory
 
 
-class FeatureCache:
+class FeatureCache(FrameCache[tuple[Tensor, np.ndarray]]):
     """The features and the network-sized image of every frame that is still of use.
 
     ``encode`` runs the network and belongs to the thread that owns it; the rest may be called from anywhere.
@@ -26,9 +26,8 @@ class FeatureCache:
     """
 
     def __init__(self, model: VidLLM) -> None:
+        super().__init__()
         self._model = model
-        self._lock = threading.Lock()
-        self._held: dict[Frame, tuple[Tensor, np.ndarray]] = {}
 
     def encode(self, frames: Sequence[Frame]) -> int:
         """Encodes those of ``frames`` that are not yet; how many there were."""
@@ -40,12 +39,8 @@ class FeatureCache:
         return torch.stack([held[frame][0] for frame in frames]), np.stack([held[frame][1] for frame in frames])
 
     def _look_up(self, frames: Sequence[Frame]) -> tuple[dict[Frame, tuple[Tensor, np.ndarray]], int]:
-        """What is held of ``frames``, all of them encoded, and how many had to be.
-
-        The caller gets references of its own, so that a reset in another thread cannot take them away.
-        """
-        with self._lock:
-            found = {frame: self._held[frame] for frame in frames if frame in self._held}
+        """What is held of ``frames``, all of them encoded, and how many had to be."""
+        found = self.held(frames)
         missing = [frame for frame in frames if frame not in found]
         size = self._model.config.image_size
         for start in range(0, len(missing), _BATCH):
@@ -54,16 +49,5 @@ class FeatureCache:
             tokens = self._model.encode(to_tensor(images, self._model.device))
             fresh = dict(zip(batch, zip((t.clone() for t in tokens), images, strict=True), strict=True))
             found.update(fresh)
-            with self._lock:
-                self._held.update(fresh)
+            self.hold(fresh)
         return found, len(missing)
-
-    def keep_only(self, frames: Iterable[Frame]) -> None:
-        """Frees what belongs to other frames."""
-        wanted = set(frames)
-        with self._lock:
-            self._held = {frame: held for frame, held in self._held.items() if frame in wanted}
-
-    def __len__(self) -> int:
-        with self._lock:
-            return len(self._held)

@@ -37,11 +37,12 @@ def refine(reconstruction: Reconstruction, pairs: Sequence[PairMatches]) -> Reco
 def _observations(reconstruction: Reconstruction, pairs: Sequence[PairMatches]) -> Observations:
     """Each match in both directions, with the depth at its points; those without depth are left out."""
     height, width = reconstruction.depth.shape[1:]
+    inverses = np.linalg.inv(reconstruction.intrinsics)
     sources, targets, points, seen = [np.zeros(0, int)], [np.zeros(0, int)], [np.zeros((0, 3))], [np.zeros((0, 2))]
     for pair in pairs:
         frames = (pair.first, pair.second)
         pixels = [_to_network(p, reconstruction) for p in (pair.first_points, pair.second_points)]
-        rays = [_to_rays(p, reconstruction.intrinsics[frame]) for p, frame in zip(pixels, frames, strict=True)]
+        rays = [_to_rays(p, inverses[frame]) for p, frame in zip(pixels, frames, strict=True)]
         for source, target in ((0, 1), (1, 0)):
             u, v = np.round(pixels[source]).astype(int).T
             inside = (u >= 0) & (v >= 0) & (u < width) & (v < height)
@@ -61,6 +62,6 @@ def _to_network(points: np.ndarray, reconstruction: Reconstruction) -> np.ndarra
     return points @ matrix[:2, :2].T + matrix[:2, 2]
 
 
-def _to_rays(points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Network pixels [M, 2] to (x / z, y / z, 1)."""
-    return np.concatenate([points, np.ones((len(points), 1))], axis=1) @ np.linalg.inv(intrinsics).T
+def _to_rays(points: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """Network pixels [M, 2] to (x / z, y / z, 1), by the inverse [3, 3] of their camera matrix."""
+    return np.concatenate([points, np.ones((len(points), 1))], axis=1) @ inverse.T

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from vidllm_ros.perception.config import RefineConfig
+from vidllm_ros.perception.frame_cache import FrameCache
 from vidllm_ros.perception.types import Frame
 
 # How many frames lie between the two of a pair. Neighbours see nearly the same; the far ones keep a long window
@@ -65,16 +64,15 @@ class PairMatches:
     second_points: np.ndarray
 
 
-class Tracks:
+class Tracks(FrameCache[TrackedPoints]):
     """Follows points through the frames of windows; those that windows share are not searched again.
 
-    ``match`` belongs to one thread; ``keep_only`` may be called from anywhere.
+    ``match`` belongs to one thread; the rest may be called from anywhere.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: dict[Frame, TrackedPoints] = {}
-        self._ids = itertools.count()
+        super().__init__()
+        self._next_id = 0
 
     def match(self, frames: Sequence[Frame], config: RefineConfig) -> list[PairMatches]:
         """What pairs of frames that lie one of ``GAPS`` apart have in common.
@@ -94,32 +92,21 @@ class Tracks:
                     pairs.append(PairMatches(first, first + gap, points[first][a], points[first + gap][b]))
         return pairs
 
-    def keep_only(self, frames: Iterable[Frame]) -> None:
-        """Frees what belongs to other frames."""
-        wanted = set(frames)
-        with self._lock:
-            self._known = {frame: own for frame, own in self._known.items() if frame in wanted}
-
-    def __len__(self) -> int:
-        with self._lock:
-            return len(self._known)
-
     def _follow(self, frames: Sequence[Frame], config: RefineConfig) -> list[TrackedPoints]:
         """The points of each frame, following those of the frame before."""
-        with self._lock:
-            known = {frame: self._known[frame] for frame in frames if frame in self._known}
+        known = self.held(frames)
         previous: TrackedPoints | None = None
         for frame in frames:
             if frame not in known:
                 gray, scale = _shrink(frame.rgb, config.image_side)
                 ids, points = _follow_points(previous, gray)
                 corners = _new_corners(gray, points, config.max_points)
-                fresh = np.array([next(self._ids) for _ in corners], dtype=np.int64)
-                points = np.concatenate([points, corners])
-                known[frame] = TrackedPoints(gray, np.concatenate([ids, fresh]), points, scale)
+                fresh = self._next_id + np.arange(len(corners))
+                self._next_id += len(corners)
+                ids, points = np.concatenate([ids, fresh]), np.concatenate([points, corners])
+                known[frame] = TrackedPoints(gray, ids, points, scale)
             previous = known[frame]
-        with self._lock:
-            self._known.update(known)
+        self.hold(known)
         return [known[frame] for frame in frames]
 
 

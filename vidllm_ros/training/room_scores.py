@@ -172,9 +172,11 @@ def _score_geometry(scores: RoomScores, output: GeometryOutput, adjusted: Geomet
     known = sample.depth > 0
     scores.scale_error.append(abs(float(np.median(depth[known] / sample.depth[known])) - 1))
     truth = np.linalg.inv(sample.T_world_camera) @ sample.T_world_camera[:1]
-    pairs, scores.translation, scores.f_score = _score_cameras(output, sample, truth)
+    surface = unproject(*(torch.from_numpy(x).double() for x in (sample.depth, sample.intrinsics, truth[:, :3])))
+    visible = surface.numpy()[known]
+    pairs, scores.translation, scores.f_score = _score_cameras(output, truth, visible)
     scores.pair_rotation, scores.pair_translation = pairs
-    pairs, scores.adjusted_translation, scores.adjusted_f_score = _score_cameras(adjusted, sample, truth)
+    pairs, scores.adjusted_translation, scores.adjusted_f_score = _score_cameras(adjusted, truth, visible)
     scores.adjusted_pair_rotation, scores.adjusted_pair_translation = pairs
     still = np.tile(np.eye(4), (len(truth), 1, 1))
     scores.rotation_still = pose_metrics.relative_pose_errors(still, truth).rotation.tolist()
@@ -182,14 +184,19 @@ def _score_geometry(scores: RoomScores, output: GeometryOutput, adjusted: Geomet
 
 
 def _score_cameras(
-    output: GeometryOutput, sample: Sample, truth: np.ndarray
+    output: GeometryOutput, truth: np.ndarray, visible: np.ndarray
 ) -> tuple[tuple[list[float], list[float]], list[float], list[float]]:
-    """Errors of pairs (rotation, translation), distances of the cameras from the truth, F-score of the points."""
+    """Errors of pairs (rotation, translation), distances of the cameras from the truth, F-score of the points.
+
+    Args:
+        output: with the cameras to score.
+        truth: world-to-camera poses [S, 4, 4].
+        visible: points [P, 3] of the true surface.
+    """
     poses = output.camera_from_world[0].double().numpy()
     pairs = pose_metrics.relative_pose_errors(poses, truth)
     cloud = unproject(output.depth[0], output.intrinsics[0], output.camera_from_world[0]).numpy().reshape(-1, 3)
-    surface = unproject(*(torch.from_numpy(x).double() for x in (sample.depth, sample.intrinsics, truth[:, :3])))
-    errors = cloud_metrics(cloud, surface.numpy()[sample.depth > 0])
+    errors = cloud_metrics(cloud, visible)
     f_score = float(np.nan_to_num(errors.f_score))  # not a number where no point is near any other
     return (pairs.rotation.round(3).tolist(), pairs.translation.round(3).tolist()), _distances(poses, truth), [f_score]
 

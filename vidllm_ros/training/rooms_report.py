@@ -51,6 +51,10 @@ def summarize(rooms: list[RoomScores]) -> list[Row]:
             return Row(name, bootstrap(values))
         return Row(name, bootstrap(values), bootstrap(baseline), label, bootstrap_difference(values, baseline))
 
+    def adjusted(name: str, measure: str) -> Row:
+        before, after = ([getattr(room, prefix + measure) for room in rooms] for prefix in ("", "adjusted_"))
+        return row(name, after, before, "before")
+
     def of_kinds(kinds: tuple[str, ...], results: str) -> list[list[float]]:
         return [
             [value for kind, value in zip(room.kinds, getattr(room, results), strict=True) if kind in kinds]
@@ -74,24 +78,9 @@ def summarize(rooms: list[RoomScores]) -> list[Row]:
         row("translation error, m", [r.translation for r in rooms], [r.translation_still for r in rooms], "no motion"),
         row("scale error of a window", [r.scale_error for r in rooms]),
         row("F-score of a window's points at 5 cm", [r.f_score for r in rooms]),
-        row(
-            "rotation error of a pair after bundle adjustment, degrees",
-            [r.adjusted_pair_rotation for r in rooms],
-            [r.pair_rotation for r in rooms],
-            "before",
-        ),
-        row(
-            "translation error after bundle adjustment, m",
-            [r.adjusted_translation for r in rooms],
-            [r.translation for r in rooms],
-            "before",
-        ),
-        row(
-            "F-score of the points at 5 cm after bundle adjustment",
-            [r.adjusted_f_score for r in rooms],
-            [r.f_score for r in rooms],
-            "before",
-        ),
+        adjusted("rotation error of a pair after bundle adjustment, degrees", "pair_rotation"),
+        adjusted("translation error after bundle adjustment, m", "translation"),
+        adjusted("F-score of the points at 5 cm after bundle adjustment", "f_score"),
         row(
             "question exact match",
             of_kinds(QUESTION_KINDS, "correct"),
