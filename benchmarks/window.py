@@ -80,10 +80,9 @@ def adjustment_rows(model: VidLLM, images: Tensor, repeats: int) -> list[tuple[s
     pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     frames = tuple(Frame(rgb, index) for index, rgb in enumerate(pixels))
     given = from_geometry(model.reconstruct(images[None]), Window(frames), pixels, config.camera)
-    follow, pairs = timed(lambda: Tracks().match(frames, config.refine), repeats)
-    adjust, _ = timed(lambda: refine(given, pairs), repeats)
-    matches = sum(len(pair.first_points) for pair in pairs)
-    return [("points followed", follow), (f"bundle adjustment ({matches} matches)", adjust)]
+    follow, tracks = timed(lambda: Tracks().find(frames, config.refine), repeats)
+    adjust, _ = timed(lambda: refine(given, tracks), repeats)
+    return [("points followed", follow), (f"bundle adjustment ({len(tracks.point)} sightings)", adjust)]
 
 
 def reading_rows(model: VidLLM, features: Tensor, image_size: tuple[int, int], repeats: int) -> list[tuple[str, float]]:

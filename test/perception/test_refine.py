@@ -13,7 +13,7 @@ from vidllm_ros.model import VidLLM
 from vidllm_ros.perception.config import PerceptionConfig, RefineConfig
 from vidllm_ros.perception.pipeline import Pipeline
 from vidllm_ros.perception.refine import refine
-from vidllm_ros.perception.tracks import Tracks
+from vidllm_ros.perception.tracks import PointTracks, Tracks
 from vidllm_ros.perception.transforms import invert
 from vidllm_ros.perception.types import Frame, Reconstruction
 from vidllm_ros.training.rooms import room_sample
@@ -32,54 +32,69 @@ def panned(count: int, right: int = 4, down: int = 2) -> list[Frame]:
     return [Frame(large[down * i : down * i + 240, right * i : right * i + 320].copy(), i) for i in range(count)]
 
 
+def both(tracks: PointTracks, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of the points that two frames see both, [M, 2] each."""
+    of = [tracks.point[tracks.frame == frame] for frame in (first, second)]
+    _, a, b = np.intersect1d(*of, return_indices=True)
+    return tracks.pixels[tracks.frame == first][a], tracks.pixels[tracks.frame == second][b]
+
+
 @pytest.mark.parametrize("side", [84, 112, 400])
 def test_points_follow_the_image(side):
-    pairs = Tracks().match(panned(6), RefineConfig(image_side=side))
-    assert {(pair.first, pair.second) for pair in pairs} == {(i, i + gap) for gap in (1, 2, 4) for i in range(6 - gap)}
-    for pair in pairs:
-        gap = pair.second - pair.first
-        off = np.linalg.norm(pair.second_points - pair.first_points - [-4 * gap, -2 * gap], axis=1)
+    tracks = Tracks().find(panned(6), RefineConfig(image_side=side))
+    assert set(tracks.frame) == set(range(6))
+    for first, gap in ((0, 1), (1, 2), (0, 5)):
+        before, after = both(tracks, first, first + gap)
+        off = np.linalg.norm(after - before - [-4 * gap, -2 * gap], axis=1)
         assert len(off) > 40 and np.median(off) < 0.3 and np.mean(off < 1.5) > 0.9
 
 
+def test_every_point_is_seen_at_least_twice_and_its_sightings_stand_together():
+    tracks = Tracks().find(panned(6), CONFIG)
+    assert np.bincount(tracks.point).min() >= 2
+    assert (np.diff(tracks.point) >= 0).all()
+    assert (np.diff(tracks.frame)[np.diff(tracks.point) == 0] > 0).all()
+
+
 def test_no_more_points_than_asked_for_and_none_on_a_wall():
-    pairs = Tracks().match(panned(2), RefineConfig(max_points=30))
-    assert 15 < len(pairs[0].first_points) <= 30
+    tracks = Tracks().find(panned(2), RefineConfig(max_points=30))
+    assert 15 < tracks.point.max() + 1 <= 30
     wall = Frame(np.full((240, 320, 3), 130, np.uint8), 0), Frame(np.full((240, 320, 3), 131, np.uint8), 1)
-    assert Tracks().match(wall, CONFIG) == []
+    assert not len(Tracks().find(wall, CONFIG).point)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 16384), (16384, 16), (2000, 3000)])
 def test_images_of_any_size_are_searched(size):
     frames = [Frame(np.resize(texture(seed), (*size, 3)), seed) for seed in (2, 2)]
-    for pair in Tracks().match(frames, CONFIG):
-        assert ((pair.second_points > -1) & (pair.second_points < size[::-1])).all()
+    pixels = Tracks().find(frames, CONFIG).pixels
+    assert ((pixels > -1) & (pixels < size[::-1])).all()
 
 
 def test_images_of_different_things_have_little_in_common():
     """What is followed by mistake is little of the 160 points or so that each image has."""
     frames = [Frame(texture(seed), seed) for seed in range(5)]
-    assert all(len(pair.first_points) < 32 for pair in Tracks().match(frames, CONFIG))
+    tracks = Tracks().find(frames, CONFIG)
+    assert all(len(both(tracks, first, first + 1)[0]) < 32 for first in range(4))
 
 
 def test_a_camera_that_changes_its_size_starts_anew():
     frames = [*panned(2), *(Frame(texture(0, (300, 300)), 2 + i) for i in range(2))]
-    pairs = Tracks().match(frames, CONFIG)
-    assert {(pair.first, pair.second) for pair in pairs} == {(0, 1), (2, 3)}
+    tracks = Tracks().find(frames, CONFIG)
+    assert len(both(tracks, 0, 1)[0]) and len(both(tracks, 2, 3)[0])
+    assert not any(len(both(tracks, first, second)[0]) for first in (0, 1) for second in (2, 3))
 
 
 def test_windows_that_share_frames_share_their_points():
-    """What is known of eight frames is kept for the next window, which gets the same as from scratch."""
+    """What is known of eight frames is kept for the next window, whose new frames go on from there."""
     frames = panned(12)
     tracks = Tracks()
-    tracks.match(frames[:8], CONFIG)
+    tracks.find(frames[:8], CONFIG)
     tracks.keep_only(frames[4:])
     assert len(tracks) == 4
-    later = tracks.match(frames[4:], CONFIG)
+    later = tracks.find(frames[4:], CONFIG)
     assert len(tracks) == 8
-    across = {pair.second: pair for pair in later if pair.first == 3}
-    moved = across[5].second_points - across[5].first_points
-    assert len(moved) > 40 and np.median(np.linalg.norm(moved - [-8, -4], axis=1)) < 0.3
+    before, after = both(later, 3, 5)
+    assert len(before) > 40 and np.median(np.linalg.norm(after - before - [-8, -4], axis=1)) < 0.3
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +129,7 @@ def test_a_camera_that_was_thought_to_stand_still_is_found_to_move(room):
     sample, truth = room
     frames = [Frame(image, index) for index, image in enumerate(sample.rgb)]
     still = reconstruction(sample, np.tile(np.eye(4), (len(truth), 1, 1)))
-    found = refine(still, Tracks().match(frames, CONFIG))
+    found = refine(still, Tracks().find(frames, CONFIG))
     degrees, metres = mean_errors(found.T_window_camera, truth)
     degrees_still, metres_still = mean_errors(still.T_window_camera, truth)
     assert degrees < 0.3 * degrees_still and metres < 0.5 * metres_still
@@ -126,20 +141,21 @@ def test_a_camera_that_was_thought_to_stand_still_is_found_to_move(room):
 def test_without_matches_or_depth_nothing_changes(room):
     sample, truth = room
     given = reconstruction(sample, truth)
-    assert refine(given, []) is given
+    nothing = PointTracks(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2)))
+    assert refine(given, nothing) is given
     frames = [Frame(image, index) for index, image in enumerate(sample.rgb)]
-    pairs = Tracks().match(frames, CONFIG)
+    tracks = Tracks().find(frames, CONFIG)
     blind = Reconstruction(**{**vars(given), "depth": np.zeros_like(given.depth)})
-    assert refine(blind, pairs) is blind
+    assert refine(blind, tracks) is blind
 
 
 def test_images_that_show_no_motion_do_not_move_the_cameras(room):
     """Twelve different pictures: what is followed by mistake agrees on nothing."""
     sample, truth = room
     frames = [Frame(texture(seed, (84, 112)), seed) for seed in range(len(truth))]
-    pairs = Tracks().match(frames, CONFIG)
-    assert sum(len(pair.first_points) for pair in pairs) > 50
-    found = refine(reconstruction(sample, truth), pairs)
+    tracks = Tracks().find(frames, CONFIG)
+    assert len(tracks.point) > 50
+    found = refine(reconstruction(sample, truth), tracks)
     np.testing.assert_allclose(found.T_window_camera, truth, atol=1e-12)
     np.testing.assert_array_equal(found.depth, sample.depth)
 

@@ -115,7 +115,7 @@ class RefineConfig(_Group):
     """Bundle adjustment: camera poses of a window adjusted to points that are followed through its images."""
 
     enabled: bool = _parameter(True, "Adjust camera poses to points seen by several frames; false takes the network's.")
-    max_points: int = _parameter(200, "Most points followed from image to image.", 16, 10_000)
+    max_points: int = _parameter(200, "Most points followed from image to image.", 16, 2000)
     image_side: int = _parameter(
         112, "Shorter side at which images are searched for points, pixels; more is slower.", 32, 2160
     )

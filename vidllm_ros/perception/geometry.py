@@ -90,5 +90,5 @@ def _run(
     encoded = time.perf_counter()
     reconstruction = reconstruct(model, window, tokens, images, config.camera)
     if config.refine.enabled:
-        reconstruction = refine(reconstruction, tracks.match(window.frames, config.refine))
+        reconstruction = refine(reconstruction, tracks.find(window.frames, config.refine))
     return Geometry(window, indices, reconstruction, (encoded - started, time.perf_counter() - encoded))

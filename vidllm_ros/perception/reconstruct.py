@@ -38,8 +38,10 @@ def reconstruct(
     return from_geometry(geometry, window, images, config)
 
 
-def from_geometry(geometry: GeometryOutput, window: Window, images: np.ndarray, config: CameraConfig) -> Reconstruction:
-    """The network's output for one window (batch entry 0) in perception's conventions.
+def from_geometry(
+    geometry: GeometryOutput, window: Window, images: np.ndarray, config: CameraConfig, batch: int = 0
+) -> Reconstruction:
+    """The network's output for one window (entry ``batch``) in perception's conventions.
 
     Poses become camera-to-window with the first camera as the window frame. The confidence c >= 1 of the depth loss
     (VGGT, arXiv 2503.11651) becomes ``1 - 1/c``, from 0 to 1. A depth that is not finite and positive gets confidence
@@ -47,11 +49,11 @@ def from_geometry(geometry: GeometryOutput, window: Window, images: np.ndarray, 
 
     A known camera matrix replaces the estimated one for un-projection; depth and poses stay as the network gave them.
     """
-    cameras = _numpy(geometry.camera_from_world[0]).astype(np.float64)
-    intrinsics = _numpy(geometry.intrinsics[0]).astype(np.float64)
-    depth = _numpy(geometry.depth[0]).astype(np.float32)
-    scale, spread = float(geometry.scale[0]), float(geometry.scale_spread[0])
-    confidence = 1.0 - 1.0 / np.maximum(_numpy(geometry.confidence[0]).astype(np.float32), 1.0)
+    cameras = _numpy(geometry.camera_from_world[batch]).astype(np.float64)
+    intrinsics = _numpy(geometry.intrinsics[batch]).astype(np.float64)
+    depth = _numpy(geometry.depth[batch]).astype(np.float32)
+    scale, spread = float(geometry.scale[batch]), float(geometry.scale_spread[batch])
+    confidence = 1.0 - 1.0 / np.maximum(_numpy(geometry.confidence[batch]).astype(np.float32), 1.0)
     usable = np.isfinite(depth) & (depth > 0) & np.isfinite(confidence)
     for name, fine in (
         ("camera pose", np.isfinite(cameras).all()),
@@ -75,7 +77,7 @@ def from_geometry(geometry: GeometryOutput, window: Window, images: np.ndarray, 
         rgb=images,
         scale=scale,
         scale_spread=spread,
-        semantic_tokens=geometry.semantic_tokens[0].detach(),
+        semantic_tokens=geometry.semantic_tokens[batch].detach(),
         image_to_network=to_network,
         focal_ratio=ratio,
     )

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from vidllm_ros.perception.bundle_adjustment import Observations, adjust
-from vidllm_ros.perception.tracks import PairMatches
+from vidllm_ros.perception.bundle_adjustment import adjust
+from vidllm_ros.perception.sightings import Sightings
+from vidllm_ros.perception.tracks import PointTracks
 from vidllm_ros.perception.transforms import invert
 from vidllm_ros.perception.types import Reconstruction
 
 
-def refine(reconstruction: Reconstruction, pairs: Sequence[PairMatches]) -> Reconstruction:
-    """A reconstruction with camera poses, and a scale of each frame's depth, that agree with matches between images.
+def refine(reconstruction: Reconstruction, tracks: PointTracks) -> Reconstruction:
+    """A reconstruction with camera poses, and a scale of each frame's depth, that agree with points in its images.
 
     As VGGT's authors do behind their network (arXiv 2503.11651, section 4.1, "with BA"), but in metres: depth stays the
     network's, up to a few per cent for each frame.
 
     Args:
         reconstruction: from the network.
-        pairs: matches in pixels of ``Frame.rgb``.
+        tracks: points in pixels of ``Frame.rgb``.
     """
-    observations = _observations(reconstruction, pairs)
-    if not len(observations.points):
+    sightings = _sightings(reconstruction, tracks)
+    if not len(sightings.point):
         return reconstruction
-    T_camera_window, factors = adjust(invert(reconstruction.T_window_camera), observations)
+    T_camera_window, factors = adjust(invert(reconstruction.T_window_camera), sightings)
     return replace(
         reconstruction,
         T_window_camera=invert(T_camera_window),
@@ -34,26 +34,19 @@ def refine(reconstruction: Reconstruction, pairs: Sequence[PairMatches]) -> Reco
     )
 
 
-def _observations(reconstruction: Reconstruction, pairs: Sequence[PairMatches]) -> Observations:
-    """Each match in both directions, with the depth at its points; those without depth are left out."""
+def _sightings(reconstruction: Reconstruction, tracks: PointTracks) -> Sightings:
+    """The points with the depth at their pixels; sightings without depth are left out."""
     height, width = reconstruction.depth.shape[1:]
-    inverses = np.linalg.inv(reconstruction.intrinsics)
-    sources, targets, points, seen = [np.zeros(0, int)], [np.zeros(0, int)], [np.zeros((0, 3))], [np.zeros((0, 2))]
-    for pair in pairs:
-        frames = (pair.first, pair.second)
-        pixels = [_to_network(p, reconstruction) for p in (pair.first_points, pair.second_points)]
-        rays = [_to_rays(p, inverses[frame]) for p, frame in zip(pixels, frames, strict=True)]
-        for source, target in ((0, 1), (1, 0)):
-            u, v = np.round(pixels[source]).astype(int).T
-            inside = (u >= 0) & (v >= 0) & (u < width) & (v < height)
-            depth = np.zeros(len(u))
-            depth[inside] = reconstruction.depth[frames[source], v[inside], u[inside]]
-            known = depth > 0
-            sources.append(np.full(known.sum(), frames[source]))
-            targets.append(np.full(known.sum(), frames[target]))
-            points.append((rays[source] * depth[:, None])[known])
-            seen.append(rays[target][known, :2])
-    return Observations(*(np.concatenate(values) for values in (sources, targets, points, seen)))
+    pixels = _to_network(tracks.pixels, reconstruction)
+    u, v = np.round(pixels).astype(int).T
+    inside = (u >= 0) & (v >= 0) & (u < width) & (v < height)
+    depth = np.zeros(len(u))
+    depth[inside] = reconstruction.depth[tracks.frame[inside], v[inside], u[inside]]
+    known = depth > 0
+    frame = tracks.frame[known]
+    rays = _to_rays(pixels[known], np.linalg.inv(reconstruction.intrinsics)[frame])
+    _, point = np.unique(tracks.point[known], return_inverse=True)
+    return Sightings(frame, point, rays, depth[known])
 
 
 def _to_network(points: np.ndarray, reconstruction: Reconstruction) -> np.ndarray:
@@ -62,6 +55,6 @@ def _to_network(points: np.ndarray, reconstruction: Reconstruction) -> np.ndarra
     return points @ matrix[:2, :2].T + matrix[:2, 2]
 
 
-def _to_rays(points: np.ndarray, inverse: np.ndarray) -> np.ndarray:
-    """Network pixels [M, 2] to (x / z, y / z, 1), by the inverse [3, 3] of their camera matrix."""
-    return np.concatenate([points, np.ones((len(points), 1))], axis=1) @ inverse.T
+def _to_rays(points: np.ndarray, inverses: np.ndarray) -> np.ndarray:
+    """Network pixels [M, 2] to (x / z, y / z, 1), by the inverses [M, 3, 3] of their camera matrices."""
+    return np.einsum("mij,mj->mi", inverses, np.concatenate([points, np.ones((len(points), 1))], axis=1))

@@ -12,10 +12,6 @@ from vidllm_ros.perception.config import RefineConfig
 from vidllm_ros.perception.frame_cache import FrameCache
 from vidllm_ros.perception.types import Frame
 
-# How many frames lie between the two of a pair. Neighbours see nearly the same; the far ones keep a long window
-# together.
-GAPS = (1, 2, 4, 8, 16, 24)
-
 _MAX_ELONGATION = 4  # an image of 16 x 16384 pixels is not enlarged to 112 x 114688
 _NEIGHBOURHOOD = 15  # pixels along a side of what is compared (Lucas and Kanade)
 _SPACING = 5  # pixels between points, at least
@@ -48,49 +44,47 @@ class TrackedPoints:
 
 
 @dataclass(frozen=True, eq=False)
-class PairMatches:
-    """Points that two frames see both.
+class PointTracks:
+    """Where points of the scene appear in the images of a window. ``M`` sightings, those of a point in succession.
 
     Attributes:
-        first: index of a frame in the window.
-        second: index of a later one.
-        first_points: float64 [M, 2] (u, v) in pixels of the first frame's image.
-        second_points: float64 [M, 2] of the second one's.
+        frame: int64 [M] index of the frame in the window.
+        point: int64 [M] number of the point, from 0 on.
+        pixels: float64 [M, 2] (u, v) in pixels of the frame's image.
     """
 
-    first: int
-    second: int
-    first_points: np.ndarray
-    second_points: np.ndarray
+    frame: np.ndarray
+    point: np.ndarray
+    pixels: np.ndarray
 
 
 class Tracks(FrameCache[TrackedPoints]):
     """Follows points through the frames of windows; those that windows share are not searched again.
 
-    ``match`` belongs to one thread; the rest may be called from anywhere.
+    ``find`` belongs to one thread; the rest may be called from anywhere.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._next_id = 0
 
-    def match(self, frames: Sequence[Frame], config: RefineConfig) -> list[PairMatches]:
-        """What pairs of frames that lie one of ``GAPS`` apart have in common.
+    def find(self, frames: Sequence[Frame], config: RefineConfig) -> PointTracks:
+        """The points that at least two of the frames see.
 
         Args:
             frames: consecutive frames of a window, oldest first.
             config: how large images are looked at, and how many points are followed.
         """
         tracked = self._follow(frames, config)
-        points = [own.image_points for own in tracked]
-        pairs = []
-        for gap in GAPS:
-            for first in range(len(frames) - gap):
-                ids = tracked[first].ids, tracked[first + gap].ids
-                _, a, b = np.intersect1d(*ids, assume_unique=True, return_indices=True)
-                if len(a):
-                    pairs.append(PairMatches(first, first + gap, points[first][a], points[first + gap][b]))
-        return pairs
+        frame = np.repeat(np.arange(len(frames)), [len(own.ids) for own in tracked])
+        ids = np.concatenate([own.ids for own in tracked])
+        pixels = np.concatenate([own.image_points for own in tracked])
+        order = np.lexsort((frame, ids))
+        _, point, counts = np.unique(ids[order], return_inverse=True, return_counts=True)
+        several = counts[point] > 1
+        order = order[several]
+        _, point = np.unique(point[several], return_inverse=True)
+        return PointTracks(frame[order], point, pixels[order])
 
     def _follow(self, frames: Sequence[Frame], config: RefineConfig) -> list[TrackedPoints]:
         """The points of each frame, following those of the frame before."""

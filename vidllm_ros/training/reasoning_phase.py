@@ -2,7 +2,7 @@
 
 The reconstruction branch and the adapter stay as the first phase left them, so a scene is reconstructed once and then
 asked many times; the 3D patches' position embedding, the language model and the grounding decoder learn on what the
-robot will really see, errors included.
+robot will really see: cameras after bundle adjustment, remaining errors included.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from vidllm_ros.model.vidllm import VidLLM
+from vidllm_ros.training.adjusted_cameras import adjust_cameras
 from vidllm_ros.training.geometry_targets import stacked_images
 from vidllm_ros.training.loop import TrainingLoop
 from vidllm_ros.training.processes import process_index, world_size
@@ -33,6 +34,7 @@ class ReasoningPhaseConfig:
         labels: class names located per scene and step, about a third of them absent from the room.
         blind: share of the steps without visual tokens, so that the blind baseline is a trained one.
         capacity: reconstructed scenes kept for later batches.
+        renewed: steps between new rooms; rendering and reconstructing one takes nearly as long as learning from eight.
         weights: of the losses.
     """
 
@@ -41,6 +43,7 @@ class ReasoningPhaseConfig:
     labels: int = 3
     blind: float = 0.1
     capacity: int = 1500
+    renewed: int = 2
     weights: ReasoningWeights = field(default_factory=ReasoningWeights)
 
 
@@ -70,17 +73,20 @@ class ReasoningPhase:
 
     def _prepare(self, samples: list[Sample]) -> list[ReconstructedScene]:
         images = stacked_images(samples)
-        output = self.model.reconstruct(images)
+        output = adjust_cameras(self.model.reconstruct(images), [sample.rgb for sample in samples])
         return [reconstructed_scene(self.model, output, b, sample) for b, sample in enumerate(samples)]
 
     def step(self, index: int) -> tuple[Tensor, dict[str, float], int]:
-        """One batch's loss, logged values and frame count."""
-        self.samples = samples = next(self.stream)
-        self.kept += self._prepare(samples)
-        del self.kept[: max(0, len(self.kept) - self.config.capacity)]
+        """One batch's loss, logged values and count of new frames."""
+        frames = 0
+        if not self.kept or index % self.config.renewed == 0:
+            self.samples = next(self.stream)
+            self.kept += self._prepare(self.samples)
+            del self.kept[: max(0, len(self.kept) - self.config.capacity)]
+            frames = len(self.samples) * self.config.plan.frames
         count = min(self.windows, len(self.kept))
         rooms = [self.kept[i] for i in self.rng.choice(len(self.kept), count, replace=False)]
         asked = [draw_questions(room, self.config.tasks, self.config.labels, self.rng) for room in rooms]
         blind = bool(self.rng.random() < self.config.blind)
         total, values = self.trained.losses(rooms, asked, self.config.weights, blind)
-        return total, values, len(samples) * self.config.plan.frames
+        return total, values, frames

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -18,13 +18,8 @@ from vidllm_ros.evaluation.reconstruction import cloud_metrics
 from vidllm_ros.model import Box3D, VidLLM
 from vidllm_ros.model.boxes import box_from_vector, box_vectors
 from vidllm_ros.model.outputs import GeometryOutput
-from vidllm_ros.perception.config import CameraConfig, RefineConfig
 from vidllm_ros.perception.images import to_tensor
-from vidllm_ros.perception.reconstruct import from_geometry
-from vidllm_ros.perception.refine import refine
-from vidllm_ros.perception.tracks import Tracks
-from vidllm_ros.perception.transforms import invert
-from vidllm_ros.perception.types import Frame, Window
+from vidllm_ros.training.adjusted_cameras import adjust_cameras
 from vidllm_ros.training.geometry_targets import unproject
 from vidllm_ros.training.rooms import box_in_scene, room, scene_from_world, visible_boxes
 from vidllm_ros.training.sample import Sample
@@ -132,7 +127,7 @@ def score_room(model: VidLLM, sample: Sample, sizes: dict[str, np.ndarray], max_
     images = to_tensor(list(sample.rgb), model.device)[None]
     output = model.reconstruct(images)
     T_scene_world = scene_from_world(sample.T_world_camera)
-    adjusted = adjust_cameras(output, sample.rgb)
+    adjusted = adjust_cameras(output, [sample.rgb])
     prefix = model.read_scene(model.build_scene(adjusted, T_scene_world @ sample.T_world_camera[0]))
     scores.seconds = time.monotonic() - started
     _score_geometry(scores, output, adjusted, sample)
@@ -146,20 +141,6 @@ def score_room(model: VidLLM, sample: Sample, sizes: dict[str, np.ndarray], max_
             results.append(float(clean_answer(reply) == clean_answer(task.answer)))
     _score_boxes(scores, model, prefix, sample, T_scene_world, sizes)
     return scores
-
-
-def adjust_cameras(output: GeometryOutput, images: np.ndarray) -> GeometryOutput:
-    """The network's output for one window with cameras and depth adjusted as the node does it by default.
-
-    Args:
-        output: for a batch of one.
-        images: uint8 [S, H, W, 3] at network resolution.
-    """
-    frames = tuple(Frame(image, index) for index, image in enumerate(images))
-    given = from_geometry(output, Window(frames), images, CameraConfig())
-    adjusted = refine(given, Tracks().match(frames, RefineConfig()))
-    cameras = torch.from_numpy(invert(adjusted.T_window_camera)[None, :, :3]).to(output.camera_from_world)
-    return replace(output, camera_from_world=cameras, depth=torch.from_numpy(adjusted.depth[None]).to(output.depth))
 
 
 def _score_geometry(scores: RoomScores, output: GeometryOutput, adjusted: GeometryOutput, sample: Sample) -> None:
