@@ -47,6 +47,8 @@ class RoomScores:
     pair_translation: list[float] = field(default_factory=list)
     scale_error: list[float] = field(default_factory=list)
     f_score: list[float] = field(default_factory=list)
+    adjusted_abs_rel: list[float] = field(default_factory=list)
+    adjusted_scale_error: list[float] = field(default_factory=list)
     adjusted_translation: list[float] = field(default_factory=list)
     adjusted_pair_rotation: list[float] = field(default_factory=list)
     adjusted_pair_translation: list[float] = field(default_factory=list)
@@ -144,14 +146,13 @@ def score_room(model: VidLLM, sample: Sample, sizes: dict[str, np.ndarray], max_
 
 
 def _score_geometry(scores: RoomScores, output: GeometryOutput, adjusted: GeometryOutput, sample: Sample) -> None:
-    depth = output.depth[0].numpy()
-    for predicted, truth in zip(depth, sample.depth, strict=True):
-        errors = depth_metrics.metrics(predicted, truth, crop=None)
-        scores.abs_rel.append(errors.abs_rel)
-        scores.delta1.append(errors.delta1)
-        scores.constant.append(_constant_errors(truth[truth > 0]))
+    errors = _depth_errors(output, sample)
+    scores.abs_rel, scores.delta1 = [e.abs_rel for e in errors], [e.delta1 for e in errors]
+    scores.adjusted_abs_rel = [e.abs_rel for e in _depth_errors(adjusted, sample)]
+    scores.constant = [_constant_errors(truth[truth > 0]) for truth in sample.depth]
+    scores.scale_error = [_scale_error(output, sample)]
+    scores.adjusted_scale_error = [_scale_error(adjusted, sample)]
     known = sample.depth > 0
-    scores.scale_error.append(abs(float(np.median(depth[known] / sample.depth[known])) - 1))
     truth = np.linalg.inv(sample.T_world_camera) @ sample.T_world_camera[:1]
     surface = unproject(*(torch.from_numpy(x).double() for x in (sample.depth, sample.intrinsics, truth[:, :3])))
     visible = surface.numpy()[known]
@@ -162,6 +163,18 @@ def _score_geometry(scores: RoomScores, output: GeometryOutput, adjusted: Geomet
     still = np.tile(np.eye(4), (len(truth), 1, 1))
     scores.rotation_still = pose_metrics.relative_pose_errors(still, truth).rotation.tolist()
     scores.translation_still = _distances(still, truth)
+
+
+def _depth_errors(output: GeometryOutput, sample: Sample) -> list[depth_metrics.DepthErrors]:
+    """Of each frame."""
+    frames = zip(output.depth[0].numpy(), sample.depth, strict=True)
+    return [depth_metrics.metrics(predicted, truth, crop=None) for predicted, truth in frames]
+
+
+def _scale_error(output: GeometryOutput, sample: Sample) -> float:
+    """How far the median ratio of predicted and true depth is from 1."""
+    known = sample.depth > 0
+    return abs(float(np.median(output.depth[0].numpy()[known] / sample.depth[known])) - 1)
 
 
 def _score_cameras(

@@ -81,6 +81,8 @@ def summarize(rooms: list[RoomScores]) -> list[Row]:
         adjusted("rotation error of a pair after bundle adjustment, degrees", "pair_rotation"),
         adjusted("translation error after bundle adjustment, m", "translation"),
         adjusted("F-score of the points at 5 cm after bundle adjustment", "f_score"),
+        adjusted("depth AbsRel after bundle adjustment", "abs_rel"),
+        adjusted("scale error of a window after bundle adjustment", "scale_error"),
         row(
             "question exact match",
             of_kinds(QUESTION_KINDS, "correct"),
