@@ -5,41 +5,12 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-import numpy as np
+from streams import CONFIG, balanced, feed, frame, indices, process
 
 from vidllm_ros.perception.config import WindowConfig
 from vidllm_ros.perception.errors import DropReason
-from vidllm_ros.perception.types import Frame, Window
+from vidllm_ros.perception.types import Window
 from vidllm_ros.perception.window import Outcome, WindowBuffer
-
-STEP = 250_000_000
-CONFIG = WindowConfig(size=8, stride=4, min_motion=0.0, sample_rate=4.0, max_frame_gap=1.0)
-IMAGE = np.zeros((16, 16, 3), np.uint8)
-
-
-def frame(index, **values):
-    return Frame(values.pop("rgb", IMAGE), round(index * STEP), **values)
-
-
-def indices(window):
-    return [round(f.stamp_ns / STEP) for f in window.frames]
-
-
-def feed(buffer, numbers):
-    """Feeds frames; the windows that were completed."""
-    windows = [buffer.add(frame(number)) for number in numbers]
-    return [window for window in windows if window is not None]
-
-
-def process(buffer, outcome=Outcome.PLACED):
-    window = buffer.take()
-    assert buffer.finish(window, outcome)
-    return window
-
-
-def balanced(buffer):
-    counts = buffer.counts
-    return counts.received == counts.used + counts.waiting + sum(counts.dropped.values())
 
 
 def test_consecutive_windows_share_size_minus_stride_frames():
