@@ -22,7 +22,7 @@ from vidllm_ros.perception.sightings import Sightings
 from vidllm_ros.perception.transforms import invert, nearest_rotation
 
 # Standard deviations.
-_SCALE_ERROR = 0.018  # relative, of the mean depth of a window; of one frame's, sqrt(frames) times as much
+_SCALE_ERROR = 0.007  # relative, of the mean depth of a window; of one frame's, sqrt(frames) times as much
 _ROTATION_ERROR = np.radians(1.5)  # of the network, from frame to frame
 _TRANSLATION_ERROR = 0.03  # metres, the same
 

@@ -34,7 +34,6 @@ class ReasoningPhaseConfig:
         labels: class names located per scene and step, about a third of them absent from the room.
         blind: share of the steps without visual tokens, so that the blind baseline is a trained one.
         capacity: reconstructed scenes kept for later batches.
-        renewed: steps between new rooms; rendering and reconstructing one takes nearly as long as learning from eight.
         weights: of the losses.
     """
 
@@ -43,7 +42,6 @@ class ReasoningPhaseConfig:
     labels: int = 3
     blind: float = 0.1
     capacity: int = 1500
-    renewed: int = 2
     weights: ReasoningWeights = field(default_factory=ReasoningWeights)
 
 
@@ -77,16 +75,13 @@ class ReasoningPhase:
         return [reconstructed_scene(self.model, output, b, sample) for b, sample in enumerate(samples)]
 
     def step(self, index: int) -> tuple[Tensor, dict[str, float], int]:
-        """One batch's loss, logged values and count of new frames."""
-        frames = 0
-        if not self.kept or index % self.config.renewed == 0:
-            self.samples = next(self.stream)
-            self.kept += self._prepare(self.samples)
-            del self.kept[: max(0, len(self.kept) - self.config.capacity)]
-            frames = len(self.samples) * self.config.plan.frames
+        """One batch's loss, logged values and frame count."""
+        self.samples = samples = next(self.stream)
+        self.kept += self._prepare(samples)
+        del self.kept[: max(0, len(self.kept) - self.config.capacity)]
         count = min(self.windows, len(self.kept))
         rooms = [self.kept[i] for i in self.rng.choice(len(self.kept), count, replace=False)]
         asked = [draw_questions(room, self.config.tasks, self.config.labels, self.rng) for room in rooms]
         blind = bool(self.rng.random() < self.config.blind)
         total, values = self.trained.losses(rooms, asked, self.config.weights, blind)
-        return total, values, frames
+        return total, values, len(samples) * self.config.plan.frames
