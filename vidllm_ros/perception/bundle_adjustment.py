@@ -32,7 +32,7 @@ _APPROACH = (20, 20, 10, 10, 5, 5, 3, 3)  # pairs of frames, one match out of ``
 _COARSE = 4
 _POINTS = (5, 3, 2, 2)
 _PAIRS = (2, 2, 2, 2)  # pairs of frames, every match
-_MIN_FITTING = 0.5  # share of matches that must agree; in rooms it is above 0.8, between unrelated images about 0.2
+_MIN_FITTING = 0.5  # share of matches that must agree; in rooms it is above 0.75
 _MIN_STILL = 0.78  # share of sightings that must agree with points that lie still; in rooms it is about 0.9
 
 
@@ -61,9 +61,8 @@ def adjust(T_camera_window: np.ndarray, sightings: Sightings) -> tuple[np.ndarra
             state.approach(pairs, _PAIRS)
     except np.linalg.LinAlgError:
         return T_camera_window, np.ones(len(T_camera_window))
-    poses = state.poses.copy()
-    poses[:, :3, :3] = nearest_rotation(poses[:, :3, :3])
-    return poses, np.exp(state.log_scales)
+    state.poses[:, :3, :3] = nearest_rotation(state.poses[:, :3, :3])
+    return state.poses, np.exp(state.log_scales)
 
 
 class _Terms(Protocol):

@@ -1,7 +1,7 @@
 """Where pairs of frames see the same points: each match by itself, the depth of one frame seen by the other.
 
 Nothing ties the sightings of a point together but pair by pair. So this converges from far off, and keeps its head when
-points do not lie still as they should: under a rolling shutter, or when what is followed drifts.
+too many sightings do not agree with points that lie still, as in the fast turns of TUM fr1/rpy.
 """
 
 from __future__ import annotations
