@@ -102,9 +102,9 @@ def run(tokenizer, tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(ablate, "LOSS_ROOMS", 1)
     teachers = (CheckpointTeacher(tiny_checkpoint), CheckpointTeacher(tiny_checkpoint, "semantic"))
 
-    def run(names, **changes):
+    def run(names, start=None, **changes):
         budget = Budget(**({"minutes": 8 / 60, "frames": 2, "windows": 1, "rooms": 1, "lr": 1e-3} | changes))
-        return run_ablations(names, BASE, tokenizer, teachers, budget, tmp_path, workers=0)
+        return run_ablations(names, BASE, tokenizer, teachers, budget, tmp_path, workers=0, start=start)
 
     return run
 
@@ -140,14 +140,47 @@ def test_a_killed_run_goes_on_and_ends_in_tables(run, tmp_path, monkeypatch):
     with (tmp_path / "ablations.csv").open(newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
     assert rows["paper"]["paper ScanNet"] == "0.582" and rows["single-stage"]["paper ScanNet"] == ""
-    assert 0 <= float(rows["paper"]["delta1"]) <= 1
-    assert "| Vid-LLM: 16 tokens, MD, two stages |" in table and "45.7 53.2 48.4 | 0.582 |" in table
+    scored = {row["name"]: row["value"]["mean"] for row in results["paper"]["rows"]}
+    for column, name in (("delta1", "depth delta1"), ("AbsRel", "depth AbsRel"), ("Acc@0.25", "box Acc@0.25")):
+        assert float(rows["paper"][column]) == pytest.approx(scored[name])
+    assert "45.7 53.2 48.4 | 0.582 |" in table
+    head, line = (
+        [cell.strip() for cell in table.splitlines()[index].split("|")[1:-1]]
+        for index in (3, next(i for i, text in enumerate(table.splitlines()) if text.startswith("| Vid-LLM: 16")))
+    )
+    for column, name in (("delta1", "depth delta1"), ("AbsRel", "depth AbsRel")):
+        assert line[head.index(column)].startswith(f"{scored[name]:.3f} [")
     assert "| Single-stage |" in table.split("Figure 5")[1] and "Single-stage" not in table.split("Figure 5")[0]
     again = (tmp_path / "paper" / "result.json").stat().st_mtime_ns
     assert run(names) == table  # nothing is done twice
     assert (tmp_path / "paper" / "result.json").stat().st_mtime_ns == again
     with pytest.raises(AblationError, match="names another budget"):
         run(names, minutes=9 / 60)
+
+
+def test_a_trained_network_gives_all_but_what_is_ablated_and_steps_are_a_budget(run, tokenizer, tmp_path, monkeypatch):
+    torch.manual_seed(1)
+    start = VidLLM(BASE, tokenizer)
+    given = start.state_dict()
+    seen = {}
+
+    def looked_at(model, *_):
+        seen.update(model.state_dict())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ablate, "_train_and_score", looked_at)
+    with pytest.raises(KeyboardInterrupt):
+        run(["bridge-4"], start, steps=5)
+    same = {name for name, value in seen.items() if value.shape == given[name].shape and value.equal(given[name])}
+    assert all(name in same for name in seen if not name.startswith(ablate.CHANGED))
+    assert not {"reconstruction.metric_depth.hidden.weight", "reconstruction.metric_depth.residual.weight"} & same
+    assert "reconstruction.depth_head.decoder.projects.0.weight" in same
+    monkeypatch.undo()
+    monkeypatch.setattr(ablate, "LOSS_ROOMS", 1)
+    monkeypatch.setattr(ablate, "evaluate_rooms", partial(ablate.evaluate_rooms, tasks=2))
+    assert "5 steps of training each" in run(["paper"], start, steps=5)
+    assert (steps(tmp_path / "paper" / "stage1"), steps(tmp_path / "paper" / "stage2")) == (1, 4)
+    assert json.loads((tmp_path / "settings.json").read_text())["from"] == BASE.name
 
 
 def test_the_command_refuses_unknown_names(tmp_path, capsys):

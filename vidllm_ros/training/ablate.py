@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,10 @@ SHOWN = {
     "box mean IoU": "box IoU",
     "depth delta1": "delta1",
     "depth AbsRel": "AbsRel",
+    "F-score of a window's points at 5 cm": "F-score",
 }
+# What the ablations change, and so what each of them learns from nothing.
+CHANGED = ("reconstruction.adapter.", "reconstruction.metric_depth.")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Budget:
 
     Args:
         minutes: of training, both stages together.
+        steps: the same in steps, which a busy machine does not make fewer; then ``minutes`` say nothing.
         stage_1: share of it that stage 1 takes, where there is one.
         frames: of a window.
         windows: per step.
@@ -56,6 +60,7 @@ class Budget:
     """
 
     minutes: float
+    steps: int | None = None
     stage_1: float = 0.25
     frames: int = 8
     windows: int = 4
@@ -73,17 +78,19 @@ def run_ablations(
     budget: Budget,
     out: Path,
     workers: int = 1,
+    start: VidLLM | None = None,
 ) -> str:
     """Train and score each; what ``out`` has finished already is kept, and what was killed goes on.
 
     Args:
         names: of ``ABLATIONS``.
-        base: the network that is changed.
+        base: the network that is changed; that of ``start`` where it is given.
         tokenizer: of its language model.
         teachers: of stage 1: geometry and semantics.
         budget: the same for each.
         out: gets a folder for each, ``ablations.json`` and ``ablations.csv``.
         workers: processes that load data.
+        start: a trained network whose weights all begin with, but for those of ``CHANGED``; None begins from nothing.
 
     Returns:
         The tables.
@@ -94,13 +101,18 @@ def run_ablations(
     if world_size() > 1:
         raise AblationError("ablations run in one process; run several of them side by side instead")
     out.mkdir(parents=True, exist_ok=True)
-    _same_settings(out / "settings.json", {"network": base.name, **asdict(budget)})
+    settings = {"network": base.name, "from": start.config.name if start else "nothing", **asdict(budget)}
+    _same_settings(out / "settings.json", settings)
     results = {}
     for name in names:
         path = out / name / "result.json"
         if not path.exists():
             print(f"{name}: {ABLATIONS[name].title}", flush=True)
-            result = _train_and_score(ABLATIONS[name], base, tokenizer, teachers, budget, out / name, workers)
+            torch.manual_seed(budget.seed)
+            model = VidLLM(ABLATIONS[name].configured(replace(base, window_size=budget.frames)), tokenizer)
+            if start is not None:
+                _begin_with(model, start)
+            result = _train_and_score(model, ABLATIONS[name], teachers, budget, out / name, workers)
             _write(path, json.dumps(result, indent=2) + "\n")
         results[name] = json.loads(path.read_text())
     _write(out / "ablations.json", json.dumps(results, indent=2) + "\n")
@@ -108,24 +120,21 @@ def run_ablations(
     return tables(results, budget)
 
 
+def _begin_with(model: VidLLM, start: VidLLM) -> None:
+    own = model.state_dict()
+    values = {name: value for name, value in start.state_dict().items() if not name.startswith(CHANGED)}
+    model.load_state_dict(own | values)
+
+
 def _train_and_score(
-    ablation: Ablation,
-    base: VidLLMConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    teachers: tuple[Teacher, Teacher],
-    budget: Budget,
-    out: Path,
-    workers: int,
+    model: VidLLM, ablation: Ablation, teachers: tuple[Teacher, Teacher], budget: Budget, out: Path, workers: int
 ) -> dict[str, Any]:
-    torch.manual_seed(budget.seed)
-    model = VidLLM(ablation.configured(replace(base, window_size=budget.frames)), tokenizer)
-    config = LoopConfig(budget.minutes, budget.lr, muon=budget.muon)
+    config = LoopConfig(budget.minutes, budget.lr, muon=budget.muon, steps=budget.steps)
     if ablation.stage_1 is not None:
-        first = replace(config, minutes=budget.stage_1 * budget.minutes)
+        first, config = _divided(config, budget.stage_1)
         train_stage_1(
             model, teachers, ["rooms:train"], out / "stage1", first, budget.windows, ablation.stage_1, workers
         )
-        config = replace(config, minutes=budget.minutes - first.minutes)
     frames, curve = _stage_2(model, config, budget, out / "stage2", workers)
     rows, further = evaluate_rooms(model.cpu().eval(), budget.rooms, budget.frames)
     return {
@@ -136,6 +145,15 @@ def _train_and_score(
         "rows": [asdict(row) for row in rows],
         "further": further,
     }
+
+
+def _divided(config: LoopConfig, share: float) -> tuple[LoopConfig, LoopConfig]:
+    """A share of the budget, and the rest."""
+    if config.steps is not None:
+        steps = max(1, round(share * config.steps))
+        return replace(config, steps=steps), replace(config, steps=max(1, config.steps - steps))
+    minutes = share * config.minutes
+    return replace(config, minutes=minutes), replace(config, minutes=config.minutes - minutes)
 
 
 def _stage_2(
@@ -188,10 +206,10 @@ def _write(path: Path, text: str) -> None:
         partial.write_text(text)
 
 
-def _scores(result: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
-    for row in result["rows"]:
-        if row["name"] in SHOWN:
-            yield SHOWN[row["name"]], row["value"]
+def _scores(result: dict[str, Any]) -> list[dict[str, float]]:
+    """Mean and bounds of what is ``SHOWN``, in its order."""
+    values = {row["name"]: row["value"] for row in result["rows"]}
+    return [values[name] for name in SHOWN]
 
 
 def _write_csv(path: Path, results: dict[str, dict[str, Any]]) -> None:
@@ -201,7 +219,7 @@ def _write_csv(path: Path, results: dict[str, dict[str, Any]]) -> None:
         bounds = [f"{name}{bound}" for name in SHOWN.values() for bound in ("", " low", " high")]
         writer.writerow(["name", "title", "frames", "test loss", *bounds, *paper])
         for name, result in results.items():
-            scores = [score[key] for _, score in _scores(result) for key in ("mean", "low", "high")]
+            scores = [score[key] for score in _scores(result) for key in ("mean", "low", "high")]
             row = ABLATIONS[name].paper
             figures = list(asdict(row).values()) if row else [""] * 4
             writer.writerow(
@@ -209,10 +227,14 @@ def _write_csv(path: Path, results: dict[str, dict[str, Any]]) -> None:
             )
 
 
+def _amount(budget: Budget) -> str:
+    return f"{budget.minutes:g} minutes" if budget.steps is None else f"{budget.steps} steps"
+
+
 def tables(results: dict[str, dict[str, Any]], budget: Budget) -> str:
     """Table 6 and Figure 5, measured and as published."""
     lines = [
-        f"{budget.minutes:g} minutes of training each, {budget.rooms} held-out rooms [95 % over rooms];",
+        f"{_amount(budget)} of training each, {budget.rooms} held-out rooms [95 % over rooms];",
         "the paper's figures are of ScanNet and a network a thousand times larger: compare orders, not values.",
         "",
         "| Table 6 | " + " | ".join(SHOWN.values()) + " | frames | paper: ScanQA, Scan2Cap, ScanRefer | ScanNet |",
@@ -221,7 +243,7 @@ def tables(results: dict[str, dict[str, Any]], budget: Budget) -> str:
     for name, result in results.items():
         paper = ABLATIONS[name].paper
         if paper is not None:
-            scores = [f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for _, s in _scores(result)]
+            scores = [f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for s in _scores(result)]
             figures = f"{paper.scanqa} {paper.scan2cap} {paper.scanrefer}"
             cells = [*scores, f"{result['frames_of_stage_2']:,}", figures, str(paper.scannet or "-")]
             lines.append(f"| {result['title']} | {' | '.join(cells)} |")

@@ -32,10 +32,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--ablate",
         nargs="*",
         metavar="NAME",
-        help="the paper's ablations on rooms, --minutes each, scored; all without a NAME, a wrong one lists them",
+        help="the paper's ablations on rooms, --minutes or --steps each, scored; all without a NAME, a wrong one lists "
+        "them",
     )
     parser.add_argument("--config", choices=CONFIGS, default="nano", help="without --init: random weights of this size")
-    parser.add_argument("--init", type=Path, metavar="FOLDER", help="start from this checkpoint; the stages only")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FOLDER",
+        help="start from this checkpoint; ablations take all of it but the adapter and the metric depth model",
+    )
     parser.add_argument(
         "--data",
         nargs="+",
@@ -47,6 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, log and result")
     parser.add_argument("--geometry", type=Path, help="for the reasoning phase: the geometry phase's folder")
     parser.add_argument("--minutes", type=float, default=60.0, help="training time in all, resumed runs included")
+    parser.add_argument("--steps", type=int, help="steps in all, whatever time they take; instead of --minutes")
     parser.add_argument(
         "--optimizer",
         choices=("auto", "adamw", "muon"),
@@ -109,6 +116,8 @@ def _wrong_use(args: argparse.Namespace) -> str | None:
         return f"{args.out} holds a run already; give --resume to continue it, or another --out"
     if args.phase == "reasoning" and args.geometry is None:
         return "the reasoning phase needs --geometry, the folder of a finished geometry phase"
+    if args.steps is not None and args.steps < 1:
+        return f"--steps {args.steps}: there must be at least one"
     if args.lora is not None and args.stage != 2:
         return "--lora is for stage 2, which trains the language model"
     if args.lora is not None and args.lora < 1:
@@ -124,7 +133,7 @@ def loop_config(args: argparse.Namespace, size: str) -> LoopConfig:
     if optimizer == "auto":
         optimizer = "muon" if size == "nano" else "adamw"
     lr = args.lr if args.lr is not None else LEARNING_RATES[optimizer]
-    return LoopConfig(minutes=args.minutes, lr=lr, muon=optimizer == "muon")
+    return LoopConfig(minutes=args.minutes, lr=lr, muon=optimizer == "muon", steps=args.steps)
 
 
 def _run_stage(args: argparse.Namespace, device: str) -> None:
@@ -159,15 +168,24 @@ def _teachers(args: argparse.Namespace, device: str) -> tuple[Teacher, Teacher]:
 
 
 def _run_ablations(args: argparse.Namespace, device: str) -> None:
+    from vidllm_ros.model import VidLLM
     from vidllm_ros.model.sizes import SIZES
     from vidllm_ros.training.ablate import Budget, run_ablations
     from vidllm_ros.training.ablations import chosen
     from vidllm_ros.training.recipe import room_tokenizer
 
     names = chosen(args.ablate)
-    loop = loop_config(args, args.config)
+    start = VidLLM.from_pretrained(args.init).float() if args.init else None
+    base = start.config if start else SIZES[args.config]()
+    tokenizer = start.language.tokenizer if start else room_tokenizer()
+    loop = loop_config(args, base.name)
     budget = Budget(
-        loop.minutes, lr=loop.lr, muon=loop.muon, windows=args.windows, rooms=args.test_rooms, seed=args.seed
+        loop.minutes,
+        loop.steps,
+        lr=loop.lr,
+        muon=loop.muon,
+        windows=args.windows,
+        rooms=args.test_rooms,
+        seed=args.seed,
     )
-    teachers = _teachers(args, device)
-    print(run_ablations(names, SIZES[args.config](), room_tokenizer(), teachers, budget, args.out, args.workers))
+    print(run_ablations(names, base, tokenizer, _teachers(args, device), budget, args.out, args.workers, start))

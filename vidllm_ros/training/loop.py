@@ -42,6 +42,7 @@ class LoopConfig:
 
     Args:
         minutes: training time in all, over all resumed runs.
+        steps: steps in all; given, they are the budget and time is not.
         lr: peak learning rate.
         weight_decay: of matrices.
         clip: gradient norm limit.
@@ -55,6 +56,7 @@ class LoopConfig:
     clip: float = 1.0
     muon: bool = True
     log_every: int = 25
+    steps: int | None = None
 
 
 class _Step(nn.Module):
@@ -74,7 +76,7 @@ class _Step(nn.Module):
 
 
 class TrainingLoop:
-    """Runs steps until the time budget is spent; a killed run resumes from its last checkpoint.
+    """Runs steps until the budget is spent; a killed run resumes from its last checkpoint.
 
     Launched by ``accelerate launch``, several processes train together: each takes its own batches, gradients are
     averaged, and with FSDP parameters and optimiser state are shared out. Checkpoints and logs are the same as those of
@@ -111,7 +113,9 @@ class TrainingLoop:
 
     @property
     def progress(self) -> float:
-        """Share of the time budget that is spent, 0 to 1."""
+        """Share of the budget that is spent, 0 to 1."""
+        if self.config.steps is not None:
+            return min(1.0, self.step_index / self.config.steps)
         return min(1.0, self.seconds / (60 * self.config.minutes))
 
     def resume(self) -> bool:
@@ -244,7 +248,7 @@ class TrainingLoop:
         if not self.accelerator.is_main_process:
             return
         row = {name: total / count for name, (total, count) in sums.items()}
-        remaining = 60 * self.config.minutes - self.seconds
+        remaining = self.seconds * (1 / self.progress - 1)
         parts = " ".join(f"{name} {value:.3f}" for name, value in row.items())
         print(
             f"step {self.step_index} frames {self.frames} {parts} | {steps_per_second:.2f} steps/s, "
