@@ -36,8 +36,13 @@ def test_a_second_window_from_kept_features_is_the_window_from_scratch(nano, fra
     size = nano.config.image_size
     kept = torch.cat([nano.encode(frame[None]) for frame in frames[:8]])  # one by one, as they arrive
     new = nano.encode(frames[8:])
-    for tokens, images in ((kept, frames[:8]), (torch.cat([kept[4:], new]), frames[4:])):
-        cached = nano.reconstruct(tokens=tokens[None], image_size=size)
+    depth = torch.cat([nano.measure(tokens[None]) for tokens in kept])
+    later_depth = torch.cat([depth[4:], nano.measure(new)])
+    for tokens, metric_depth, images in (
+        (kept, depth, frames[:8]),
+        (torch.cat([kept[4:], new]), later_depth, frames[4:]),
+    ):
+        cached = nano.reconstruct(tokens=tokens[None], metric_depth=metric_depth[None], image_size=size)
         scratch = nano.reconstruct(images[None])
         for name in GEOMETRY:
             assert difference(getattr(cached, name), getattr(scratch, name)) < TOLERANCE, name

@@ -52,16 +52,20 @@ def test_shared_cameras_keep_their_place_when_the_next_window_is_stitched(pipeli
     assert shared.max() < 0.1
 
 
-def test_each_frame_is_encoded_once_and_on_arrival(pipeline, make_frame, monkeypatch):
-    encoded = []
-    original = pipeline.model.encode
-    monkeypatch.setattr(pipeline.model, "encode", lambda images: encoded.append(len(images)) or original(images))
+def test_what_a_frame_shows_alone_is_computed_once_and_on_arrival(pipeline, make_frame, monkeypatch):
+    def counted(name):
+        original, sizes = getattr(pipeline.model, name), []
+        monkeypatch.setattr(pipeline.model, name, lambda given: sizes.append(len(given)) or original(given))
+        return sizes
+
+    encoded, measured = counted("encode"), counted("measure")
     for number in range(12):
         window = pipeline.accept(make_frame(number))
-        assert pipeline.encode_pending() == 1
+        assert pipeline.prepare_pending() == 1
+        assert len(pipeline._tracks) == len(pipeline._features)
         if window is not None:
             pipeline.process(window)
-    assert sum(encoded) == 12
+    assert sum(encoded) == sum(measured) == 12
 
 
 def test_features_of_frames_that_are_gone_are_freed(pipeline, run):
@@ -184,7 +188,7 @@ def test_camera_worker_and_readers_work_side_by_side(pipeline, make_frame):
                     pipeline.process(window)
                     pipeline.locate(["chair"])
                 else:
-                    pipeline.encode_pending()
+                    pipeline.prepare_pending()
             except (StaleWindowError, NoWindowError):
                 pass
             except Exception as error:  # the test must see what a thread swallows

@@ -138,11 +138,11 @@ def test_features_are_computed_once_and_give_what_whole_images_give(model, make_
     assert cache.encode(frames[:6]) == 6
     assert cache.encode(frames) == 4
     assert cache.encode(frames) == 0
-    tokens, images = cache.get(frames[2:6])
+    features = cache.get(frames[2:6])
     together = Window(tuple(frames[2:6]))
-    found = reconstruct(model, together, tokens, images, CameraConfig())
-    whole = model.reconstruct(torch.from_numpy(images).permute(0, 3, 1, 2)[None].float() / 255)
-    expected = from_geometry(whole, together, images, CameraConfig())
+    found = reconstruct(model, together, features, CameraConfig())
+    whole = model.reconstruct(torch.from_numpy(features.image).permute(0, 3, 1, 2)[None].float() / 255)
+    expected = from_geometry(whole, together, features.image, CameraConfig())
     np.testing.assert_allclose(found.depth, expected.depth, rtol=1e-4)
     np.testing.assert_allclose(found.T_window_camera, expected.T_window_camera, atol=1e-4)
     assert found.depth.shape == (4, *model.config.image_size) and found.rgb.dtype == np.uint8
@@ -162,4 +162,4 @@ def test_frames_of_different_size_do_not_form_a_window(model, make_frame):
     cache = FeatureCache(model)
     cache.encode(mixed.frames)
     with pytest.raises(ValueError, match=re.escape("one size")):
-        reconstruct(model, mixed, *cache.get(mixed.frames), CameraConfig())
+        reconstruct(model, mixed, cache.get(mixed.frames), CameraConfig())

@@ -96,7 +96,7 @@ def voxel_means(points: np.ndarray, voxel_size: float) -> np.ndarray:
     # one number for each voxel sorts ten times faster than a row of three
     cells = np.prod(extent.astype(np.float64))
     keys = index if cells > np.iinfo(np.int64).max else np.ravel_multi_index(tuple(index.T), tuple(extent))
-    _, sums = sums_by_key(keys, np.column_stack([points, np.ones(len(points))]))
+    _, sums = sums_by_key(keys, (*points.T, np.ones(len(points))))
     return sums[:, :3] / sums[:, 3:]
 
 

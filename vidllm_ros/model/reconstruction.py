@@ -65,12 +65,24 @@ class ReconstructionModel(nn.Module):
         """Frames [F, 3, H, W], RGB in [0, 1], to encoder features [F, L, N, C], each frame on its own."""
         return self.encoder(images)
 
-    def forward(self, features: Tensor, image_size: tuple[int, int]) -> GeometryOutput:
+    def measure(self, features: Tensor, image_size: tuple[int, int]) -> Tensor | None:
+        """Metric depth [B, S, H, W] in metres from features [B, S, L, N, C], each frame on its own.
+
+        None without a metric depth model.
+        """
+        if self.metric_depth is None:
+            return None
+        patch = self.config.patch_size
+        with torch.autocast(features.device.type, enabled=False):
+            return self.metric_depth(features, (image_size[0] // patch, image_size[1] // patch), image_size)
+
+    def forward(self, features: Tensor, image_size: tuple[int, int], metric: Tensor | None = None) -> GeometryOutput:
         """Reconstruct windows from encoder features.
 
         Args:
             features: [B, S, L, N, C] as ``encode`` gives them, stacked over frames and windows.
             image_size: (H, W) of the encoded frames in pixels.
+            metric: what ``measure`` gives, [B, S, H, W]; computed when not given.
         """
         patch = self.config.patch_size
         grid = (image_size[0] // patch, image_size[1] // patch)
@@ -80,7 +92,9 @@ class ReconstructionModel(nn.Module):
                 f"patches of a {image_size[0]} x {image_size[1]} image"
             )
         frames, semantic = self.relate(features, image_size)
-        return self.predict(features, frames, semantic, image_size)
+        if metric is None:
+            metric = self.measure(features, image_size)
+        return self.predict(frames, semantic, metric, image_size)
 
     def relate(self, features: Tensor, image_size: tuple[int, int]) -> tuple[RelatedFrames, Tensor]:
         """What needs all frames of a window at once: adapter, backbone and camera head, and the semantic stream."""
@@ -93,16 +107,14 @@ class ReconstructionModel(nn.Module):
         return RelatedFrames(encodings, [layer[:, :, self.backbone.special_tokens :] for layer in layers]), semantic
 
     def predict(
-        self, features: Tensor, frames: RelatedFrames, semantic: Tensor, image_size: tuple[int, int]
+        self, frames: RelatedFrames, semantic: Tensor, metric: Tensor | None, image_size: tuple[int, int]
     ) -> GeometryOutput:
         """Depth, confidence and real scale of the given frames; each frame's maps depend on that frame alone."""
         patch = self.config.patch_size
         grid = (image_size[0] // patch, image_size[1] // patch)
-        with torch.autocast(features.device.type, enabled=False):
+        with torch.autocast(semantic.device.type, enabled=False):
             relative, confidence = self.depth_head(frames.patches, grid, image_size)
-            metric = relative
-            if self.metric_depth is not None:
-                metric = self.metric_depth(features, grid, image_size)
+            metric = relative if metric is None else metric
             patches = frames.patches[-1].float()
             return self._align(frames.encodings, relative, confidence, metric, semantic, patches, image_size)
 

@@ -122,11 +122,25 @@ class VidLLM(nn.Module):
         return self.reconstruction.encode(images.to(self.device))
 
     @torch.inference_mode()
+    def measure(self, tokens: Tensor, image_size: tuple[int, int] | None = None) -> Tensor | None:
+        """Features [F, L, N, C] of frames to their metric depth [F, H, W], None for a network without it.
+
+        As with ``encode``, a frame's metric depth depends on nothing but that frame.
+
+        Args:
+            tokens: from ``encode``.
+            image_size: (H, W) of the frames behind ``tokens``; the configuration's when not given.
+        """
+        metric = self.reconstruction.measure(tokens.to(self.device)[None], image_size or self.config.image_size)
+        return None if metric is None else metric[0]
+
+    @torch.inference_mode()
     def reconstruct(
         self,
         images: Tensor | None = None,
         *,
         tokens: Tensor | None = None,
+        metric_depth: Tensor | None = None,
         image_size: tuple[int, int] | None = None,
     ) -> GeometryOutput:
         """Poses, intrinsics and metric depth of windows.
@@ -134,6 +148,7 @@ class VidLLM(nn.Module):
         Args:
             images: float32 [B, S, 3, H, W], RGB in [0, 1], sides multiples of the patch size.
             tokens: instead of images, features [B, S, L, N, C] from ``encode``.
+            metric_depth: [B, S, H, W] from ``measure``; computed when not given.
             image_size: (H, W) of the frames behind ``tokens``; the configuration's when not given.
         """
         if (images is None) == (tokens is None):
@@ -142,7 +157,7 @@ class VidLLM(nn.Module):
             image_size = (images.shape[-2], images.shape[-1])
             tokens = self.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         assert tokens is not None
-        return self.reconstruction(tokens.to(self.device), image_size or self.config.image_size)
+        return self.reconstruction(tokens.to(self.device), image_size or self.config.image_size, metric_depth)
 
     @torch.inference_mode()
     def build_scene(

@@ -102,7 +102,7 @@ class Inference:
 
     def idle(self) -> bool:
         """Encodes frames that wait, and publishes the map when it is due."""
-        encoded = self.pipeline.encode_pending() if not (self.health.halted or self._closed) else 0
+        encoded = self.pipeline.prepare_pending() if not (self.health.halted or self._closed) else 0
         with self._publishing:
             if not self._closed:
                 self._publish_map()

@@ -87,9 +87,9 @@ def downsample(cloud: PointCloud, voxel_size: float) -> PointCloud:
     if voxel_size <= 0 or len(cloud) == 0:
         return cloud
     cells = voxel_cells(cloud.points, voxel_size)
-    rows = np.column_stack([cloud.points, cloud.colors, cloud.confidence, np.ones(len(cloud))])
+    columns = (*cloud.points.T, *cloud.colors.T, cloud.confidence, np.ones(len(cloud)))
     # Counted from the cloud's own corner, because a map's origin may be far away.
-    _, sums = sums_by_key(voxel_keys(cells - cells.min(axis=0)), rows)
+    _, sums = sums_by_key(voxel_keys(cells - cells.min(axis=0)), columns)
     means = sums[:, :7] / sums[:, 7:]
     colors = np.rint(means[:, 3:6]).astype(np.uint8)
     return PointCloud(means[:, :3].astype(np.float32), colors, means[:, 6].astype(np.float32))

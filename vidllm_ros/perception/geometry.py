@@ -86,9 +86,9 @@ def _run(
     config: PerceptionConfig,
 ) -> Geometry:
     started = time.perf_counter()
-    tokens, images = features.get(window.frames)
+    seen = features.get(window.frames)
     encoded = time.perf_counter()
-    reconstruction = reconstruct(model, window, tokens, images, config.camera)
+    reconstruction = reconstruct(model, window, seen, config.camera)
     if config.refine.enabled:
         reconstruction = refine(reconstruction, tracks.find(window.frames, config.refine))
     return Geometry(window, indices, reconstruction, (encoded - started, time.perf_counter() - encoded))

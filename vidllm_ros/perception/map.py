@@ -36,11 +36,12 @@ class VoxelMap:
         """Adds a cloud in map coordinates."""
         cells = voxel_cells(cloud.points, self._config.voxel_size)
         inside = (np.abs(cells) < _ORIGIN).all(axis=1)
-        weight = np.maximum(cloud.confidence[inside].astype(np.float64), 1e-3)[:, None]
-        values = np.column_stack([cloud.points[inside], cloud.colors[inside], cloud.confidence[inside]])
-        rows = np.column_stack([weight * values, weight])
+        confidence = cloud.confidence[inside].astype(np.float64)
+        weight = np.maximum(confidence, 1e-3)
+        values = (*cloud.points[inside].T, *cloud.colors[inside].T, confidence)
         self._updates += 1
-        self._merge(*sums_by_key(voxel_keys(cells[inside] + _ORIGIN), rows))
+        columns = (*(weight * column for column in values), weight)
+        self._merge(*sums_by_key(voxel_keys(cells[inside] + _ORIGIN), columns))
 
     def cloud(self) -> PointCloud:
         """All voxels as points in map."""

@@ -29,7 +29,7 @@ class Pipeline:
     """Perception as one object.
 
     ``accept`` may be called from callbacks, and ``reset``, ``configure``, ``map_points``, ``path`` and ``stats`` from
-    any thread; they never wait for the network. What runs the network (``encode_pending``, ``process``, ``scene``,
+    any thread; they never wait for the network. What runs the network (``prepare_pending``, ``process``, ``scene``,
     ``ask``, ``locate``) belongs to one worker thread.
 
     Args:
@@ -65,10 +65,15 @@ class Pipeline:
         """The frames that still wait, as a last window to be processed next; for the end of a recording, until None."""
         return self._buffer.flush()
 
-    def encode_pending(self) -> int:
-        """Encodes accepted frames that are not encoded yet, and frees those of no more use; how many were encoded."""
+    def prepare_pending(self) -> int:
+        """Does what can be done for accepted frames before their window is full; how many were encoded.
+
+        They are encoded, points are followed through them, and what is known of frames of no more use is freed.
+        """
         frames = self._buffer.frames()
         self._keep_only(frames)
+        if self.config.refine.enabled:
+            self._tracks.follow(frames, self.config.refine)
         return self._features.encode(frames)
 
     def process(

@@ -9,21 +9,19 @@ from vidllm_ros.model import VidLLM
 from vidllm_ros.model.outputs import GeometryOutput
 from vidllm_ros.perception.config import CameraConfig
 from vidllm_ros.perception.errors import InferenceError
+from vidllm_ros.perception.features import FrameFeatures
 from vidllm_ros.perception.images import image_to_network
 from vidllm_ros.perception.transforms import invert, nearest_rotation
 from vidllm_ros.perception.types import Reconstruction, Window
 
 
-def reconstruct(
-    model: VidLLM, window: Window, features: Tensor, images: np.ndarray, config: CameraConfig
-) -> Reconstruction:
+def reconstruct(model: VidLLM, window: Window, features: FrameFeatures, config: CameraConfig) -> Reconstruction:
     """Runs the reconstruction branch on one window.
 
     Args:
         model: the network.
         window: its S frames.
-        features: their encoder features [S, ...], from ``FeatureCache``.
-        images: the images at network resolution, uint8 [S, H, W, 3].
+        features: of its frames, from ``FeatureCache``.
         config: what to believe about the lens.
 
     Raises:
@@ -33,9 +31,12 @@ def reconstruct(
     shapes = {frame.rgb.shape for frame in window.frames}
     if len(shapes) != 1:
         raise ValueError(f"a window needs frames of one size, found {sorted(shapes)}")
-    size = (images.shape[1], images.shape[2])
-    geometry = model.reconstruct(tokens=features[None], image_size=size)
-    return from_geometry(geometry, window, images, config)
+    geometry = model.reconstruct(
+        tokens=features.tokens[None],
+        metric_depth=None if features.metric_depth is None else features.metric_depth[None],
+        image_size=(features.image.shape[1], features.image.shape[2]),
+    )
+    return from_geometry(geometry, window, features.image, config)
 
 
 def from_geometry(

@@ -12,7 +12,7 @@ from vidllm_ros.perception.similarity import Similarity, fit_similarity
 from vidllm_ros.perception.transforms import compose, scale_translation
 from vidllm_ros.perception.types import Reconstruction
 
-_MAX_PAIRS = 8_000
+_MAX_PAIRS = 4_000
 
 
 @dataclass(frozen=True, eq=False)

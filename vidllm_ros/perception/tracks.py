@@ -61,12 +61,16 @@ class PointTracks:
 class Tracks(FrameCache[TrackedPoints]):
     """Follows points through the frames of windows; those that windows share are not searched again.
 
-    ``find`` belongs to one thread; the rest may be called from anywhere.
+    ``follow`` and ``find`` belong to one thread; the rest may be called from anywhere.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._next_id = 0
+
+    def follow(self, frames: Sequence[Frame], config: RefineConfig) -> None:
+        """Follows points through ``frames``, oldest first, so that ``find`` has less to do."""
+        self._follow(frames, config)
 
     def find(self, frames: Sequence[Frame], config: RefineConfig) -> PointTracks:
         """The points that at least two of the frames see.

@@ -97,7 +97,8 @@ class GeometryPhase:
         features = network.encode(targets.images.flatten(0, 1)).unflatten(0, (b, s))
         frames, semantic = network.relate(features, size)
         dense = torch.randperm(s)[: max(1, self.config.dense_frames // b)].sort().values.to(targets.depth.device)
-        output = network.predict(features[:, dense], frames.of(dense), semantic[:, dense], size)
+        metric = network.measure(features[:, dense], size)
+        output = network.predict(frames.of(dense), semantic[:, dense], metric, size)
         total, parts = geometry_losses(frames.encodings, output, targets, dense, self.config.losses)
         patch = network.config.patch_size
         extra = self.model.auxiliary(features, semantic, frames.patches[-1], targets, samples, patch)
