@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from vidllm_ros.model.boxes import box_from_vector, box_iou, box_vectors, points_inside, suppress
+from vidllm_ros.model.boxes import box_from_vector, box_iou, box_vectors, points_inside, suppress, vote
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -58,3 +58,27 @@ def test_suppression_keeps_the_best_of_a_cluster():
     assert suppress(boxes, np.array([0.5, 0.9, 0.7]), 0.25) == [1, 2]
     assert suppress(boxes, np.array([0.5, 0.9, 0.7]), 1.0) == [1, 2, 0]
     assert suppress(np.zeros((0, 7)), np.zeros(0), 0.25) == []
+
+
+def test_boxes_around_vote_however_they_are_written():
+    """Half of the boxes are written the other way round: turned by a quarter, with length and width exchanged."""
+    rng = np.random.default_rng(3)
+    true = np.array([1.0, -2.0, 0.5, 1.6, 0.7, 0.9, 0.6])
+    boxes = np.tile(true, (40, 1))
+    boxes[:, :3] += rng.normal(0, 0.08, (40, 3))
+    boxes[:, 3:6] *= np.exp(rng.normal(0, 0.15, (40, 3)))
+    boxes[:, 6] += rng.normal(0, 0.15, 40)
+    boxes[::2] = boxes[::2][:, [0, 1, 2, 4, 3, 5, 6]] + [0, 0, 0, 0, 0, 0, np.pi / 2]
+    scores = rng.uniform(0.3, 1.0, 40)
+    (voted,) = vote(boxes, scores, [7], 0.3)
+    single = np.median([box_iou(box, true) for box in boxes])
+    assert single < 0.7 and box_iou(voted, true) > 0.85
+    assert voted[3] > voted[4]
+
+
+def test_a_box_alone_or_among_worthless_ones_stays():
+    boxes = np.array([[0, 0, 0.5, 1.0, 0.4, 1.0, 0.3], [2.0, 0, 0.5, 0.5, 0.5, 1.0, 0.0], [0.1, 0, 0.5, 3, 3, 3, 0.0]])
+    (voted,) = vote(boxes, np.array([0.9, 0.9, 0.0]), [0], 0.3)
+    assert box_iou(voted, boxes[0]) > 0.999
+    np.testing.assert_array_equal(vote(boxes, np.ones(3), [2, 0], 0.0), boxes[[2, 0]])
+    assert vote(np.zeros((0, 7)), np.zeros(0), [], 0.3).shape == (0, 7)

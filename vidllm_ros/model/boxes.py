@@ -1,4 +1,4 @@
-"""Upright boxes as seven numbers: conversion, overlap, suppression.
+"""Upright boxes as seven numbers: conversion, overlap, suppression, voting.
 
 A box vector is [cx, cy, cz, dx, dy, dz, yaw]: centre and full edge lengths in metres, and the turn about z in radians
 that takes the frame's x axis to the box's.
@@ -72,6 +72,39 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, max_iou: float) -> list[int]
         if all(box_iou(boxes[index], boxes[other]) <= max_iou for other in kept):
             kept.append(int(index))
     return kept
+
+
+def vote(boxes: np.ndarray, scores: np.ndarray, chosen: Sequence[int], reach: float) -> np.ndarray:
+    """Each chosen box as the mean of all boxes around it (box voting; Gidaris and Komodakis, ICCV 2015).
+
+    A box counts by its score and by how near its centre is. Footprints are averaged as ellipses, by their second
+    moments, because a box that is turned by a quarter and has its sides exchanged is the same.
+
+    Args:
+        boxes: [M, 7]
+        scores: [M], not negative.
+        chosen: K indices of boxes.
+        reach: metres within which boxes count as the same thing, as the width of a bell; 0 leaves boxes as they are.
+
+    Returns:
+        [K, 7], the longer side first.
+    """
+    if reach <= 0:
+        return boxes[list(chosen)]
+    cosine, sine = np.cos(boxes[:, 6]), np.sin(boxes[:, 6])
+    turns = np.array([[cosine, -sine], [sine, cosine]]).transpose(2, 0, 1)
+    moments = turns @ (boxes[:, 3:5, None] ** 2 * turns.swapaxes(1, 2))
+    result = np.zeros((len(chosen), 7))
+    for row, index in zip(result, chosen, strict=True):
+        distance = np.linalg.norm(boxes[:, :3] - boxes[index, :3], axis=1)
+        weight = (scores + 1e-9) * np.exp(-((distance / reach) ** 2))
+        weight /= weight.sum()
+        squares, axes = np.linalg.eigh(np.tensordot(weight, moments, 1))
+        row[:3] = weight @ boxes[:, :3]
+        row[3:5] = np.sqrt(squares[::-1])
+        row[5] = np.exp(weight @ np.log(boxes[:, 5]))
+        row[6] = np.arctan2(axes[1, 1], axes[0, 1])
+    return result
 
 
 def _footprint(box: np.ndarray) -> np.ndarray:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidllm_ros.model.boxes import box_from_vector, points_inside, suppress
+from vidllm_ros.model.boxes import box_from_vector, points_inside, suppress, vote
 from vidllm_ros.model.grounding_layers import GroundingLayer, farthest_points
 from vidllm_ros.model.outputs import Box3D, SceneTokens
 from vidllm_ros.model.patches import PositionEncoding
@@ -32,6 +33,7 @@ class GroundingConfig:
         yaw: predict a turn about z; otherwise boxes lie along the scene's axes.
         temperature: of the cosine similarity between query and ``<LOC>``.
         max_iou: of two boxes of one phrase that overlap more, the weaker is dropped.
+        vote_reach: metres around a box within which all queries of the phrase vote on it (see ``boxes.vote``).
     """
 
     feature_dim: int
@@ -44,6 +46,7 @@ class GroundingConfig:
     yaw: bool = True
     temperature: float = 0.07
     max_iou: float = 0.25
+    vote_reach: float = 0.3
 
     def __post_init__(self) -> None:
         for name in ("feature_dim", "state_dim", "dim", "heads", "queries"):
@@ -59,6 +62,8 @@ class GroundingConfig:
             raise ValueError(f"grounding.temperature is {self.temperature}; it must be positive")
         if not 0 <= self.max_iou <= 1:
             raise ValueError(f"grounding.max_iou is {self.max_iou}; it must be between 0 and 1")
+        if not 0 <= self.vote_reach < math.inf:
+            raise ValueError(f"grounding.vote_reach is {self.vote_reach}; give metres, 0 for no vote")
 
 
 @dataclass(frozen=True)
@@ -190,11 +195,12 @@ class GroundingDecoder(nn.Module):
             return []
         output = self(scene, states)
         found = []
-        for label, boxes, scores in zip(labels, output.boxes[-1], output.scores, strict=True):
-            good = scores >= min_score
-            vectors, kept = boxes[good].double().cpu().numpy(), scores[good].double().cpu().numpy()
-            for index in suppress(vectors, kept, self.config.max_iou):
-                found.append(box_from_vector(vectors[index], label, float(kept[index])))
+        everything = (output.boxes[-1].double().cpu().numpy(), output.scores.double().cpu().numpy())
+        for label, boxes, scores in zip(labels, *everything, strict=True):
+            good = np.flatnonzero(scores >= min_score)
+            best = good[suppress(boxes[good], scores[good], self.config.max_iou)].tolist()
+            voted = vote(boxes, scores, best, self.config.vote_reach)
+            found += [box_from_vector(box, label, float(scores[i])) for box, i in zip(voted, best, strict=True)]
         return found
 
     def _boxes(self, raw: Tensor, seeds: Tensor) -> Tensor:
