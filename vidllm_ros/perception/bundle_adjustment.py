@@ -28,7 +28,7 @@ _TRANSLATION_ERROR = 0.03  # metres, the same
 
 # Widths of the robust kernel, in standard deviations, step by step: wide at first, when good points are far off too
 # (graduated non-convexity).
-_APPROACH = (20, 10, 10, 5, 5, 3)  # pairs of frames, one match out of ``_COARSE``
+_APPROACH = (20, 20, 10, 10, 5, 5, 3, 3)  # pairs of frames, one match out of ``_COARSE``
 _COARSE = 4
 _POINTS = (5, 3, 2, 2)
 _PAIRS = (2, 2, 2, 2)  # pairs of frames, every match
