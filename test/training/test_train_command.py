@@ -15,6 +15,7 @@ from torch import nn
 from vidllm_ros import cli
 from vidllm_ros.model import VidLLM
 from vidllm_ros.model.tokenizer import train_tokenizer
+from vidllm_ros.training import cli as train_cli
 from vidllm_ros.training import loop
 from vidllm_ros.training.cli import add_parser, loop_config
 from vidllm_ros.training.optimizer import MuonAdamW
@@ -52,7 +53,7 @@ def steps(folder) -> int:
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_a_stage_changes_what_it_trains_and_resumes(stage, student, tmp_path, clock, monkeypatch, capsys):
-    monkeypatch.setattr(loop.LoopConfig.__init__, "__defaults__", (*loop.LoopConfig.__init__.__defaults__[:-1], 1))
+    monkeypatch.setattr(train_cli, "loop_config", lambda *given: replace(loop_config(*given), log_every=1))
     run = ["--stage", stage, "--init", student, "--out", tmp_path / "run"]
     teachers = ["--geometry-teacher", student, "--semantic-teacher", student, "--teacher-cache", tmp_path / "cache"]
     run += teachers if stage == 1 else []
