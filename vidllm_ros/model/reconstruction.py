@@ -72,9 +72,8 @@ class ReconstructionModel(nn.Module):
         """
         if self.metric_depth is None:
             return None
-        patch = self.config.patch_size
         with torch.autocast(features.device.type, enabled=False):
-            return self.metric_depth(features, (image_size[0] // patch, image_size[1] // patch), image_size)
+            return self.metric_depth(features, self._grid(image_size), image_size)
 
     def forward(self, features: Tensor, image_size: tuple[int, int], metric: Tensor | None = None) -> GeometryOutput:
         """Reconstruct windows from encoder features.
@@ -84,8 +83,7 @@ class ReconstructionModel(nn.Module):
             image_size: (H, W) of the encoded frames in pixels.
             metric: what ``measure`` gives, [B, S, H, W]; computed when not given.
         """
-        patch = self.config.patch_size
-        grid = (image_size[0] // patch, image_size[1] // patch)
+        grid = self._grid(image_size)
         if features.ndim != 5 or features.shape[3] != grid[0] * grid[1]:
             raise ValueError(
                 f"features of shape {tuple(features.shape)} do not fit [B, S, L, N, C] with N = {grid[0]} * {grid[1]} "
@@ -99,8 +97,7 @@ class ReconstructionModel(nn.Module):
     def relate(self, features: Tensor, image_size: tuple[int, int]) -> tuple[RelatedFrames, Tensor]:
         """What needs all frames of a window at once: adapter, backbone and camera head, and the semantic stream."""
         geometry, semantic = self.adapter(features[:, :, -1].to(self.backbone.camera_token.dtype))
-        patch = self.config.patch_size
-        layers = self.backbone(geometry, (image_size[0] // patch, image_size[1] // patch))
+        layers = self.backbone(geometry, self._grid(image_size))
         # The heads work in float32: exp of the depth overflows in half precision (VGGT does the same).
         with torch.autocast(features.device.type, enabled=False):
             encodings = self.camera_head(layers[-1][:, :, 0].float())
@@ -110,13 +107,15 @@ class ReconstructionModel(nn.Module):
         self, frames: RelatedFrames, semantic: Tensor, metric: Tensor | None, image_size: tuple[int, int]
     ) -> GeometryOutput:
         """Depth, confidence and real scale of the given frames; each frame's maps depend on that frame alone."""
-        patch = self.config.patch_size
-        grid = (image_size[0] // patch, image_size[1] // patch)
         with torch.autocast(semantic.device.type, enabled=False):
-            relative, confidence = self.depth_head(frames.patches, grid, image_size)
+            relative, confidence = self.depth_head(frames.patches, self._grid(image_size), image_size)
             metric = relative if metric is None else metric
             patches = frames.patches[-1].float()
             return self._align(frames.encodings, relative, confidence, metric, semantic, patches, image_size)
+
+    def _grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return image_size[0] // self.config.patch_size, image_size[1] // self.config.patch_size
 
     def _align(
         self,

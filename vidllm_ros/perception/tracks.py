@@ -68,10 +68,6 @@ class Tracks(FrameCache[TrackedPoints]):
         super().__init__()
         self._next_id = 0
 
-    def follow(self, frames: Sequence[Frame], config: RefineConfig) -> None:
-        """Follows points through ``frames``, oldest first, so that ``find`` has less to do."""
-        self._follow(frames, config)
-
     def find(self, frames: Sequence[Frame], config: RefineConfig) -> PointTracks:
         """The points that at least two of the frames see.
 
@@ -79,7 +75,7 @@ class Tracks(FrameCache[TrackedPoints]):
             frames: consecutive frames of a window, oldest first.
             config: how large images are looked at, and how many points are followed.
         """
-        tracked = self._follow(frames, config)
+        tracked = self.follow(frames, config)
         frame = np.repeat(np.arange(len(frames)), [len(own.ids) for own in tracked])
         ids = np.concatenate([own.ids for own in tracked])
         pixels = np.concatenate([own.image_points for own in tracked])
@@ -90,8 +86,8 @@ class Tracks(FrameCache[TrackedPoints]):
         _, point = np.unique(point[several], return_inverse=True)
         return PointTracks(frame[order], point, pixels[order])
 
-    def _follow(self, frames: Sequence[Frame], config: RefineConfig) -> list[TrackedPoints]:
-        """The points of each frame, following those of the frame before."""
+    def follow(self, frames: Sequence[Frame], config: RefineConfig) -> list[TrackedPoints]:
+        """The points of each frame, oldest first, following those of the frame before; arguments as in ``find``."""
         known = self.held(frames)
         previous: TrackedPoints | None = None
         for frame in frames:
