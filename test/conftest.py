@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from places import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+pytest_plugins = ["ros_fixtures"]
+
 DATA_VARIABLE = "VIDLLM_ROS_TEST_DATA"
 
 

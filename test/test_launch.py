@@ -4,12 +4,11 @@ import ast
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 import yaml
+from places import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 LAUNCH_FILE = REPOSITORY / "launch" / "vidllm.launch.py"
 
 
@@ -36,7 +35,7 @@ def test_every_argument_is_used():
 
 def test_arguments_that_are_parameters_offer_what_the_parameters_take():
     pytest.importorskip("rclpy")
-    from vidllm_ros.node.config import NodeConfig
+    from vidllm_ros.node.parameters.config import NodeConfig
 
     parameters = {parameter.name: parameter for parameter in NodeConfig.parameters()}
     arguments = {name: choices for name, _, choices, _ in literal("ARGUMENTS")}

@@ -4,21 +4,19 @@ import contextlib
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
+from moving_base import broadcast
+from places import REPOSITORY
 from robot import STEP_NS, camera_info, picture, set_parameters
-from test_tf import broadcast
 
 from vidllm_ros import cli
-from vidllm_ros.node import doctor_observer
-from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.doctor_findings import Section, note, problem
-from vidllm_ros.node.doctor_frames import frames
-from vidllm_ros.node.doctor_machine import checkpoint as examine_checkpoint
-from vidllm_ros.node.doctor_observer import Link
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from vidllm_ros.doctor import observer as doctor_observer
+from vidllm_ros.doctor.findings import Section, note, problem
+from vidllm_ros.doctor.frames import frames
+from vidllm_ros.doctor.machine import checkpoint as examine_checkpoint
+from vidllm_ros.doctor.observer import Link
+from vidllm_ros.node.parameters.config import NodeConfig
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidllm_ros.perception.errors import DropReason
-from vidllm_ros.perception.memory import halved, is_out_of_memory
+from vidllm_ros.perception.out_of_memory import halved, is_out_of_memory
 from vidllm_ros.perception.types import Frame, Window, WindowStatus
 
 IMAGE = np.zeros((16, 16, 3), np.uint8)

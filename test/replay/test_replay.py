@@ -14,9 +14,9 @@ from bag_maker import COMPRESSED_IMAGE, RAW_IMAGE, camera_info, png_image, raw_i
 pytest.importorskip("rclpy", reason="ROS 2 is not here")
 
 from vidllm_ros import cli
-from vidllm_ros.evaluation.bags import CAMERA_INFO, Bag
-from vidllm_ros.evaluation.trajectory_files import read_tum, write_tum
-from vidllm_ros.node.replay_process import NodeProcess, ReplayError
+from vidllm_ros.evaluation.recordings.bags import CAMERA_INFO, Bag
+from vidllm_ros.evaluation.recordings.trajectory_files import read_tum, write_tum
+from vidllm_ros.replay.node_process import NodeProcess, ReplayError
 
 START_NS = 1_600_000_000_000_000_000
 STEP_NS = 100_000_000

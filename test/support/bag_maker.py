@@ -8,7 +8,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat
 from rosbags.typesys import Stores, get_typestore
 
-from vidllm_ros.evaluation.bags import CAMERA_INFO, COMPRESSED_IMAGE, RAW_IMAGE
+from vidllm_ros.evaluation.recordings.bags import CAMERA_INFO, COMPRESSED_IMAGE, RAW_IMAGE
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 

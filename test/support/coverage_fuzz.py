@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of what reads foreign bytes, with atheris.
 
-    python test/node/coverage_fuzz.py image|compressed|bag [options of libFuzzer, such as -max_total_time=600]
+    python test/support/coverage_fuzz.py image|compressed|bag [options of libFuzzer, such as -max_total_time=600]
 
 Ends with 0 when every input gave a value or the one error that is meant for it, within the limits of memory and time.
 """
@@ -19,9 +19,9 @@ with atheris.instrument_imports(include=["vidllm_ros", "rosbags", "mcap"], enabl
     from rosbags.rosbag2 import StoragePlugin
     from sensor_msgs.msg import CompressedImage, Image
 
-    from vidllm_ros.evaluation.bags import CAMERA_INFO, COMPRESSED_IMAGE, RAW_IMAGE, Bag
     from vidllm_ros.evaluation.errors import BagError
-    from vidllm_ros.node.images import ENCODINGS, ImageError, rgb_from_compressed, rgb_from_image
+    from vidllm_ros.evaluation.recordings.bags import CAMERA_INFO, COMPRESSED_IMAGE, RAW_IMAGE, Bag
+    from vidllm_ros.node.input.images import ENCODINGS, ImageError, rgb_from_compressed, rgb_from_image
 
 # It needs 100 MB, but Linux starts the high-water mark of a new process at that of the one that made it.
 MEGABYTES, SECONDS = 6000, 30

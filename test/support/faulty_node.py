@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from vidllm_ros.node import query_server
 from vidllm_ros.node.main import main
-from vidllm_ros.perception import geometry, save
+from vidllm_ros.node.questions import query_server
+from vidllm_ros.perception import pipeline
+from vidllm_ros.perception.mapping import save
 from vidllm_ros.perception.pipeline import Pipeline
 
 _ask = Pipeline.ask
-_reconstruct = geometry.reconstruct
+_reconstruct = pipeline.reconstruct
 _check = query_server.check_request
 _fsync = save.os.fsync
 _faults: set[str] = set()
@@ -81,7 +82,7 @@ def fsync(descriptor):
 
 
 Pipeline.ask = ask
-geometry.reconstruct = reconstruct
+pipeline.reconstruct = reconstruct
 query_server.check_request = check_request
 save.os.fsync = fsync
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from vidllm_ros.model.config import (
     MetricDepthConfig,
     ScaleConfig,
 )
-from vidllm_ros.model.grounding import GroundingConfig
-from vidllm_ros.model.language_types import LanguageConfig
-from vidllm_ros.model.patches import PatchConfig
-from vidllm_ros.model.reconstruction import ReconstructionModel
-from vidllm_ros.model.tokenizer import train_tokenizer
+from vidllm_ros.model.reasoning.grounding import GroundingConfig
+from vidllm_ros.model.reasoning.language_types import LanguageConfig
+from vidllm_ros.model.reasoning.patches import PatchConfig
+from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
+from vidllm_ros.model.reconstruction.branch import ReconstructionModel
 
 IMAGE_SIZE = (28, 42)
 GRID = (2, 3)

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from vidllm_ros.evaluation.metrics.trajectory import Similarity
+from vidllm_ros.evaluation.recordings.truth import GroundTruth
 from vidllm_ros.evaluation.results import AskedQuestion, Replay, SeenFrame
-from vidllm_ros.evaluation.trajectory import Similarity
-from vidllm_ros.evaluation.truth import GroundTruth
 from vidllm_ros.model.outputs import Box3D
 
 WORLD_FROM_MAP = Similarity(Rotation.from_euler("z", 0.7).as_matrix(), np.array([3.0, -2.0, 1.2]))

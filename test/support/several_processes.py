@@ -17,11 +17,11 @@ from miniature import reconstruction_model
 from posed_windows import random_sample
 
 from vidllm_ros.training import loop as loop_module
-from vidllm_ros.training.distillation_loss import DistillationWeights
-from vidllm_ros.training.distillation_phase import DistillationModel, DistillationPhase
 from vidllm_ros.training.loop import DivergenceError, LoopConfig, TrainingLoop
+from vidllm_ros.training.losses.distillation import DistillationWeights
 from vidllm_ros.training.processes import process_index, world_size
-from vidllm_ros.training.teachers import CheckpointTeacher
+from vidllm_ros.training.stages.distillation import DistillationModel, DistillationPhase
+from vidllm_ros.training.stages.teachers import CheckpointTeacher
 
 STEPS = 6
 

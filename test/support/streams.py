@@ -6,7 +6,7 @@ import numpy as np
 
 from vidllm_ros.perception.config import WindowConfig
 from vidllm_ros.perception.types import Frame
-from vidllm_ros.perception.window import Outcome
+from vidllm_ros.perception.windows.window import Outcome
 
 STEP = 250_000_000
 CONFIG = WindowConfig(size=8, stride=4, min_motion=0.0, sample_rate=4.0, max_frame_gap=1.0)

@@ -4,7 +4,7 @@ import sys
 import threading
 
 from vidllm_ros.action import Query as QueryAction
-from vidllm_ros.node.client import VidllmClient
+from vidllm_ros.replay.client import VidllmClient
 from vidllm_ros.srv import Query
 
 client = VidllmClient(sys.argv[1], name="vanishing")

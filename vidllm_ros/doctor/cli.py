@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from vidllm_ros.node.doctor_findings import Finding, Section, problem
+from vidllm_ros.doctor.findings import Finding, Section, problem
 
 SUMMARY = "Say what would keep the node from working: versions, device, checkpoint, topics, frames, state."
 
@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints every section; 0 when nothing would keep the node from working, else 1."""
-    from vidllm_ros.node.doctor_machine import checkpoint, versions
+    from vidllm_ros.doctor.machine import checkpoint, versions
 
     sections = [Section("versions", versions())]
     print(sections[-1].text(), flush=True)
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _graph(arguments: argparse.Namespace) -> tuple[Sequence[Section], bool]:
     """What the ROS graph shows, and whether a node has its model loaded."""
     try:
-        from vidllm_ros.node.doctor_ros import examine
+        from vidllm_ros.doctor.graph import examine
     except ImportError as error:  # also an rclpy whose shared libraries are not found
         return [Section("ROS 2", [_no_ros(error)])], False
     return examine(arguments.node, arguments.image_topic, arguments.seconds)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.doctor_findings import Finding, note, ok, problem
-from vidllm_ros.node.doctor_observer import Link, rate
+from vidllm_ros.doctor.findings import Finding, note, ok, problem
+from vidllm_ros.doctor.observer import Link, rate
+from vidllm_ros.node.parameters.config import NodeConfig
 
 Links = Mapping[tuple[str, str], Link]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.utilities import get_rmw_implementation_identifier
 
-from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.doctor_findings import Finding, Section, note, ok, problem
-from vidllm_ros.node.doctor_frames import frames
-from vidllm_ros.node.doctor_observer import Observer
-from vidllm_ros.node.doctor_topics import topics
-from vidllm_ros.node.watch import profile_path
+from vidllm_ros.doctor.findings import Finding, Section, note, ok, problem
+from vidllm_ros.doctor.frames import frames
+from vidllm_ros.doctor.observer import Observer
+from vidllm_ros.doctor.topics import topics
+from vidllm_ros.node.input.watch import profile_path
+from vidllm_ros.node.parameters.config import NodeConfig
 
 _LEVELS = {DiagnosticStatus.OK: ok, DiagnosticStatus.WARN: note, DiagnosticStatus.ERROR: problem}
 

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from xml.etree import ElementTree
 
-from vidllm_ros.node.doctor_findings import Finding, note, ok, problem
+from vidllm_ros.doctor.findings import Finding, note, ok, problem
 
 _NEEDED = ("torch", "transformers", "numpy", "scipy", "opencv-python", "open3d", "safetensors")
 _ALTERNATIVES = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv")}

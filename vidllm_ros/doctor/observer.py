@@ -21,8 +21,8 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
-from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.endpoints import IMAGE_TYPES
+from vidllm_ros.node.input.endpoints import IMAGE_TYPES
+from vidllm_ros.node.parameters.config import NodeConfig
 from vidllm_ros.node.qos import EVENTS, TF, TF_STATIC
 from vidllm_ros.perception.errors import ConfigError
 

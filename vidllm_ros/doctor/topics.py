@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from rclpy.qos import QoSProfile
 
-from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.doctor_findings import Finding, note, ok, problem
-from vidllm_ros.node.doctor_observer import Observer, Watched, rate
-from vidllm_ros.node.endpoints import image_topics, refused
+from vidllm_ros.doctor.findings import Finding, note, ok, problem
+from vidllm_ros.doctor.observer import Observer, Watched, rate
+from vidllm_ros.node.input.endpoints import image_topics, refused
+from vidllm_ros.node.input.watch import profile_advice
+from vidllm_ros.node.parameters.config import NodeConfig
 from vidllm_ros.node.qos import camera_qos, describe
-from vidllm_ros.node.watch import profile_advice
 
 
 def topics(observer: Observer, name: str, config: NodeConfig, watched: Watched) -> list[Finding]:

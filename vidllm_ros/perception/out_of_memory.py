@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable, Iterator
+from types import TracebackType
 
 import torch
 
@@ -40,3 +42,57 @@ def halved(window: Window) -> tuple[Window, list[int]] | None:
     indices = sorted(old + fresh)
     frames = tuple(window.frames[index] for index in indices)
     return Window(frames, shared=sum(index < window.shared for index in indices)), indices
+
+
+class Attempt:
+    """One try at a window, as a context that takes the want of memory for an answer when a smaller try is left.
+
+    Attributes:
+        window: the frames of this try.
+        indices: which of the whole window's they are.
+        left_out: the frames of the whole window that are not among them.
+        warnings: one sentence when there are any.
+        failed: whether the memory did not suffice.
+    """
+
+    def __init__(self, whole: Window, window: Window, indices: list[int], last: bool) -> None:
+        self.window = window
+        self.indices = indices
+        kept = set(window.frames)
+        self.left_out = tuple(frame for frame in whole.frames if frame not in kept)
+        self.warnings: tuple[str, ...] = ()
+        if self.left_out:
+            self.warnings = (
+                f"the memory did not suffice for {len(whole.frames)} frames, so {len(indices)} of them were used; "
+                f"lower window.size",
+            )
+        self.failed = False
+        self._last = last
+
+    def __enter__(self) -> Attempt:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.failed = error is not None and not self._last and is_out_of_memory(error)
+        return self.failed
+
+
+def attempts(window: Window, free: Callable[[], None]) -> Iterator[Attempt]:
+    """The whole window, and half of its frames when memory did not suffice for all.
+
+        for attempt in attempts(window, free):
+            with attempt:
+                ...  # with attempt.window
+
+    Args:
+        window: its frames.
+        free: makes room before the second, smaller try.
+    """
+    smaller = halved(window)
+    whole = Attempt(window, window, list(range(len(window.frames))), last=smaller is None)
+    yield whole
+    if whole.failed and smaller is not None:
+        free()  # here the tensors of the first try are no longer held by its exception
+        yield Attempt(window, *smaller, last=True)

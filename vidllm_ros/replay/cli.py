@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from vidllm_ros.evaluation.results import PARTS
-from vidllm_ros.node.config import NodeConfig
+from vidllm_ros.node.parameters.config import NodeConfig
 from vidllm_ros.perception.config import PerceptionConfig
 from vidllm_ros.perception.errors import ConfigError
 
@@ -112,7 +112,7 @@ def play(arguments: argparse.Namespace, further: Mapping[str, Any]) -> int:
         )
     if arguments.rate is not None and not arguments.rate > 0:
         raise ConfigError(f"--rate is {arguments.rate}; it must be positive")
-    from vidllm_ros.node.replay import (
+    from vidllm_ros.replay.run import (
         ReplayOptions,
         replay,
     )  # ROS and torch, only once the arguments are known to be good

@@ -15,12 +15,13 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, PointCloud2
 from vision_msgs.msg import Detection3DArray
 
-from vidllm_ros.evaluation import grounding, messages
-from vidllm_ros.evaluation.bags import is_bag, stamp_ns
-from vidllm_ros.evaluation.result_bag import ResultBag, message_types
+from vidllm_ros.evaluation.metrics import grounding
+from vidllm_ros.evaluation.recordings import messages
+from vidllm_ros.evaluation.recordings.bags import is_bag, stamp_ns
+from vidllm_ros.evaluation.recordings.result_bag import ResultBag, message_types
 from vidllm_ros.model.outputs import Box3D
 from vidllm_ros.msg import WindowInfo
-from vidllm_ros.node.replay_process import ReplayError
+from vidllm_ros.replay.node_process import ReplayError
 
 _PACKAGES = ("vidllm_ros", "vision_msgs")  # whose messages rosbags does not know
 

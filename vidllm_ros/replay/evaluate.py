@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vidllm_ros.evaluation.limits import parse
-from vidllm_ros.node import replay_cli
+from vidllm_ros.replay import cli as replay_cli
 
 EVERY_QUESTION = 1_000_000
 
@@ -51,8 +51,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Replay and score; see the epilog for the exit codes."""
+    from vidllm_ros.evaluation.recordings.truth import TruthFiles
     from vidllm_ros.evaluation.scores import figure_names
-    from vidllm_ros.evaluation.truth import TruthFiles
 
     names = figure_names()
     limits = tuple(parse(text, names) for text in arguments.limit)

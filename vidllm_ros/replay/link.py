@@ -18,12 +18,12 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from vidllm_ros.evaluation.bags import COMPRESSED_IMAGE, RecordedFrame
+from vidllm_ros.evaluation.recordings.bags import COMPRESSED_IMAGE, RecordedFrame
 from vidllm_ros.msg import WindowInfo
-from vidllm_ros.node.client import VidllmClient
 from vidllm_ros.node.qos import EVENTS, LATCHED, POSES, TF, TF_STATIC
-from vidllm_ros.node.replay_process import ReplayError
 from vidllm_ros.perception.config import PerceptionConfig
+from vidllm_ros.replay.client import VidllmClient
+from vidllm_ros.replay.node_process import ReplayError
 
 QUEUE = 64  # frames on their way; not many more are sent than the node says it received
 # What is recorded: topic below the node, type, its name in a bag, quality of service

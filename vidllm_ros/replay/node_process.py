@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.node.watch import profile_path
+from vidllm_ros.node.input.watch import profile_path
 
 _PATIENCE = 30.0  # seconds a node may take to end before it is killed
 _LAST_LINES = 12

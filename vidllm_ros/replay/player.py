@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import images
-from vidllm_ros.evaluation.bags import Bag, RecordedFrame
-from vidllm_ros.evaluation.folders import FrameFolder
-from vidllm_ros.evaluation.pacing import LockStep
+from vidllm_ros.evaluation.recordings.bags import Bag, RecordedFrame
+from vidllm_ros.evaluation.recordings.folders import FrameFolder
+from vidllm_ros.evaluation.recordings.pacing import LockStep
+from vidllm_ros.evaluation.report import images
 from vidllm_ros.evaluation.results import SeenFrame
-from vidllm_ros.node.camera import CameraInfoError, CameraReader
-from vidllm_ros.node.images import ImageError, rgb_from_compressed, rgb_from_image
-from vidllm_ros.node.replay_collector import Collector
-from vidllm_ros.node.replay_link import QUEUE, ReplayLink
-from vidllm_ros.node.replay_process import ReplayError
+from vidllm_ros.node.input.camera import CameraInfoError, CameraReader
+from vidllm_ros.node.input.images import ImageError, rgb_from_compressed, rgb_from_image
 from vidllm_ros.perception.config import PerceptionConfig
 from vidllm_ros.perception.types import Frame
+from vidllm_ros.replay.collector import Collector
+from vidllm_ros.replay.link import QUEUE, ReplayLink
+from vidllm_ros.replay.node_process import ReplayError
 
 _PICTURES = 6
 _KEPT_PICTURES = 200

@@ -15,27 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import messages, results
-from vidllm_ros.evaluation import truth as ground_truth
-from vidllm_ros.evaluation.along_path import write_path_errors
-from vidllm_ros.evaluation.bags import Bag, is_bag
+from vidllm_ros.evaluation import results
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.folders import INDEX, FrameFolder
 from vidllm_ros.evaluation.limits import Limit
-from vidllm_ros.evaluation.pacing import sampling_for
-from vidllm_ros.evaluation.report import write_report
+from vidllm_ros.evaluation.metrics.along_path import write_path_errors
+from vidllm_ros.evaluation.recordings import messages
+from vidllm_ros.evaluation.recordings import truth as ground_truth
+from vidllm_ros.evaluation.recordings.bags import Bag, is_bag
+from vidllm_ros.evaluation.recordings.folders import INDEX, FrameFolder
+from vidllm_ros.evaluation.recordings.pacing import sampling_for
+from vidllm_ros.evaluation.report.page import write_report
+from vidllm_ros.evaluation.report.summary import summary
 from vidllm_ros.evaluation.results import AskedQuestion, Replay
 from vidllm_ros.evaluation.scores import Scores, score
-from vidllm_ros.evaluation.summary import summary
 from vidllm_ros.node.checkpoints import resolve_checkpoint
-from vidllm_ros.node.client import ClientError
-from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.replay_collector import Collector, fresh_folder
-from vidllm_ros.node.replay_link import ReplayLink
-from vidllm_ros.node.replay_player import Player, Progress
-from vidllm_ros.node.replay_process import NodeProcess, environment, private_environment, shared_memory
+from vidllm_ros.node.parameters.config import NodeConfig
 from vidllm_ros.perception.config import WindowConfig
-from vidllm_ros.perception.save import save_cloud
+from vidllm_ros.perception.mapping.save import save_cloud
+from vidllm_ros.replay.client import ClientError
+from vidllm_ros.replay.collector import Collector, fresh_folder
+from vidllm_ros.replay.link import ReplayLink
+from vidllm_ros.replay.node_process import NodeProcess, environment, private_environment, shared_memory
+from vidllm_ros.replay.player import Player, Progress
 from vidllm_ros.srv import Query
 
 Recording = Bag | FrameFolder

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from vidllm_ros.evaluation import benchmark
-from vidllm_ros.evaluation.benchmark import EvaluatedWindow, Report, Row
+from vidllm_ros.evaluation.benchmarks import benchmark
+from vidllm_ros.evaluation.benchmarks.benchmark import EvaluatedWindow, Report, Row
+from vidllm_ros.evaluation.benchmarks.windows import geometry_report, scanqa_report
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.window_benchmarks import geometry_report, scanqa_report
 
 SCENES = ["a", "b", "c", "d", "e"]
 

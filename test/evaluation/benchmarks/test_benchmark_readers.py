@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation import co3d, nyu, poses, re10k
+from vidllm_ros.evaluation.benchmarks import co3d, nyu, re10k
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.true_cloud import read_cloud
+from vidllm_ros.evaluation.metrics import poses
+from vidllm_ros.evaluation.recordings.true_cloud import read_cloud
 
 
 def write_category(root, frames: int = 50, **changes):

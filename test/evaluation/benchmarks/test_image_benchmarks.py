@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from test_benchmark_readers import write_category, write_nyu
 
-from vidllm_ros.evaluation.image_benchmarks import in_image, pose_report
-from vidllm_ros.perception.images import image_to_network
+from vidllm_ros.evaluation.benchmarks.images import in_image, pose_report
+from vidllm_ros.perception.geometry.images import image_to_network
 
 
 def results(out):

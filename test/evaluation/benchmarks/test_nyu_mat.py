@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
+from vidllm_ros.evaluation.benchmarks.nyu_mat import read_mat
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.nyu_mat import read_mat
 
 h5py = pytest.importorskip("h5py")
 scipy_io = pytest.importorskip("scipy.io")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidllm_ros.evaluation import grounding
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.metrics import grounding
 
 UNIT = [0.0, 0, 0, 1, 1, 1]
 

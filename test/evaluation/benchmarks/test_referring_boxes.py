@@ -6,10 +6,10 @@ import torch
 from miniature import vidllm, window
 from scipy.spatial.transform import Rotation
 
+from vidllm_ros.evaluation.benchmarks.candidates import find, most_probable, nearest
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.overlap import enclosing, moved
-from vidllm_ros.evaluation.referring import find, most_probable, nearest
-from vidllm_ros.model.boxes import box_from_vector
+from vidllm_ros.evaluation.metrics.overlap import enclosing, moved
+from vidllm_ros.model.reasoning.boxes import box_from_vector
 
 
 def upright(yaw: float, *shift: float) -> np.ndarray:

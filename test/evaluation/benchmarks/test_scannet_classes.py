@@ -1,6 +1,6 @@
 import pytest
 
-from vidllm_ros.evaluation import scannet
+from vidllm_ros.evaluation.benchmarks import scannet
 from vidllm_ros.evaluation.errors import EvaluationError
 
 TABLE = "id\traw_category\tcategory\tcount\tnyu40id\teigen13id\tnyuClass\tnyu40class\n" + "".join(

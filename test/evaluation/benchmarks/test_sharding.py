@@ -9,7 +9,7 @@ import sys
 import pytest
 from test_image_benchmarks import picture
 
-from vidllm_ros.evaluation import benchmark, sharding
+from vidllm_ros.evaluation.benchmarks import benchmark, sharding
 from vidllm_ros.evaluation.errors import EvaluationError
 
 SCENES = [f"scene{k}" for k in range(5)]

@@ -6,10 +6,11 @@ from miniature import vidllm
 from scan_maker import OBJECTS, camera_poses, depth_intrinsics, render
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation import fusion, surface_benchmark
-from vidllm_ros.evaluation.reconstruction import cloud_metrics
-from vidllm_ros.evaluation.surface_benchmark import ScannedRoom, Views, surface_report, surfaces
-from vidllm_ros.evaluation.trajectory import Similarity
+from vidllm_ros.evaluation.benchmarks import surface as surface_benchmark
+from vidllm_ros.evaluation.benchmarks.surface import ScannedRoom, Views, surface_report, surfaces
+from vidllm_ros.evaluation.metrics import fusion
+from vidllm_ros.evaluation.metrics.reconstruction import cloud_metrics
+from vidllm_ros.evaluation.metrics.trajectory import Similarity
 
 SIZE = (121, 161)
 
@@ -86,7 +87,7 @@ def test_nothing_reconstructed_is_no_number(views, vertices, monkeypatch):
 
 
 def test_a_network_of_random_weights_gives_views(views):
-    from vidllm_ros.evaluation.benchmark import EvaluatedWindow
+    from vidllm_ros.evaluation.benchmarks.benchmark import EvaluatedWindow
 
     rgb = np.random.default_rng(0).integers(0, 255, (6, 28, 42, 3), dtype=np.uint8)
     window = EvaluatedWindow("a", rgb, np.zeros((6, 28, 42)), views.truth, np.eye(4))

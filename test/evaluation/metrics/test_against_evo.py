@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation import trajectory
-from vidllm_ros.evaluation.association import one_to_one
+from vidllm_ros.evaluation.metrics import trajectory
+from vidllm_ros.evaluation.recordings.association import one_to_one
 
 WORLD = Rotation.from_euler("xyz", [0.4, -0.2, 1.0]).as_matrix()
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation import plots
-from vidllm_ros.evaluation.along_path import errors_by_length, path_errors, write_path_errors
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.metrics.along_path import errors_by_length, path_errors, write_path_errors
+from vidllm_ros.evaluation.report import plots
 
 
 def square_path(side: float = 4.0, step: float = 0.5) -> np.ndarray:

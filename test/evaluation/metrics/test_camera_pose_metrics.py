@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation import poses
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.metrics import poses
 
 
 def cameras(rng: np.random.Generator, count: int = 6) -> np.ndarray:

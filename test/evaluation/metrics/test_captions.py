@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidllm_ros.evaluation import captions, java_metrics, qa
-from vidllm_ros.evaluation.dialects import CAPTION_DIALECTS, DIALECTS
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.metrics import captions, java_metrics, qa
+from vidllm_ros.evaluation.metrics.dialects import CAPTION_DIALECTS, DIALECTS
 
 ABSENT = java_metrics.missing()
 needs_java = pytest.mark.skipif(bool(ABSENT), reason=ABSENT or "all is here")

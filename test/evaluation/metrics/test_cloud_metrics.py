@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from vidllm_ros.evaluation import reconstruction
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.metrics import reconstruction
 
 
 def test_against_open3d():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vidllm_ros.evaluation import depth
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.metrics import depth
 
 
 def by_hand(predicted, truth, low, high):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.intervals import bootstrap, bootstrap_difference
+from vidllm_ros.evaluation.metrics.intervals import bootstrap, bootstrap_difference
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():

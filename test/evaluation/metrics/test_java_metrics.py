@@ -2,8 +2,8 @@
 
 import pytest
 
-from vidllm_ros.evaluation import java_metrics
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.metrics import java_metrics
 
 needs_java = pytest.mark.skipif(bool(java_metrics.missing()), reason=java_metrics.missing() or "all is here")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidllm_ros.evaluation import ngrams
+from vidllm_ros.evaluation.metrics import ngrams
 
 PREDICTIONS = [
     "a brown chair next to the table",

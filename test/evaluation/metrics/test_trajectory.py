@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation import trajectory, trajectory_files
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.metrics import trajectory
+from vidllm_ros.evaluation.recordings import trajectory_files
 
 
 def random_path(rng: np.random.Generator, count: int = 20) -> np.ndarray:

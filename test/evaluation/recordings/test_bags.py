@@ -6,8 +6,8 @@ from bag_maker import TYPES, camera_info, compressed, frames, raw, write_bag
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionMode
 
-from vidllm_ros.evaluation.bags import CAMERA_INFO, COMPRESSED_IMAGE, RAW_IMAGE, Bag, is_bag
 from vidllm_ros.evaluation.errors import BagError
+from vidllm_ros.evaluation.recordings.bags import CAMERA_INFO, COMPRESSED_IMAGE, RAW_IMAGE, Bag, is_bag
 
 
 @pytest.mark.parametrize("storage", list(StoragePlugin))

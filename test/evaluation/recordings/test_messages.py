@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from bag_maker import TYPES, header
 
-from vidllm_ros.evaluation import messages
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.recordings import messages
 
 IMAGE = TYPES.types["sensor_msgs/msg/Image"]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vidllm_ros.evaluation.pacing import EVERY_FRAME, LockStep, sampling_for
+from vidllm_ros.evaluation.recordings.pacing import EVERY_FRAME, LockStep, sampling_for
 from vidllm_ros.perception.config import WindowConfig
 from vidllm_ros.perception.types import Frame
 

@@ -1,16 +1,14 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from bag_maker import header
+from places import REPOSITORY
 
-from vidllm_ros.evaluation import messages
-from vidllm_ros.evaluation.bags import Bag
 from vidllm_ros.evaluation.errors import BagError
-from vidllm_ros.evaluation.result_bag import ResultBag, message_types
+from vidllm_ros.evaluation.recordings import messages
+from vidllm_ros.evaluation.recordings.bags import Bag
+from vidllm_ros.evaluation.recordings.result_bag import ResultBag, message_types
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = {"vision_msgs": ROOT / "tools" / "vision_msgs" / "msg", "vidllm_ros": ROOT / "msg"}
+PACKAGES = {"vision_msgs": REPOSITORY / "tools" / "vision_msgs" / "msg", "vidllm_ros": REPOSITORY / "msg"}
 
 
 @pytest.fixture(scope="module")

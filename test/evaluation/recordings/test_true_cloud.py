@@ -8,11 +8,11 @@ from bag_maker import CAMERA_INFO, RAW_IMAGE, TYPES, camera_info, header, raw, w
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation import true_cloud, truth
-from vidllm_ros.evaluation.bags import TF_MESSAGE, Bag
 from vidllm_ros.evaluation.errors import BagError, EvaluationError
-from vidllm_ros.evaluation.folders import FrameFolder
-from vidllm_ros.evaluation.odometry import ODOMETRY
+from vidllm_ros.evaluation.recordings import true_cloud, truth
+from vidllm_ros.evaluation.recordings.bags import TF_MESSAGE, Bag
+from vidllm_ros.evaluation.recordings.folders import FrameFolder
+from vidllm_ros.evaluation.recordings.odometry import ODOMETRY
 from vidllm_ros.evaluation.scores import score
 
 K = np.array([[10.0, 0, 4], [0, 10, 3], [0, 0, 1]])

@@ -6,12 +6,12 @@ from bag_maker import RAW_IMAGE, TYPES, frames, header, write_bag
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation import truth
-from vidllm_ros.evaluation.bags import TF_MESSAGE, Bag
 from vidllm_ros.evaluation.errors import BagError, EvaluationError
-from vidllm_ros.evaluation.folders import FrameFolder
-from vidllm_ros.evaluation.trajectory_files import write_tum
-from vidllm_ros.evaluation.transforms import TransformTree
+from vidllm_ros.evaluation.recordings import truth
+from vidllm_ros.evaluation.recordings.bags import TF_MESSAGE, Bag
+from vidllm_ros.evaluation.recordings.folders import FrameFolder
+from vidllm_ros.evaluation.recordings.trajectory_files import write_tum
+from vidllm_ros.evaluation.recordings.transforms import TransformTree
 
 SECOND = 10**9
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import replay_maker
 
-from vidllm_ros.evaluation import images, report, scene3d
+from vidllm_ros.evaluation.recordings.truth import GroundTruth
+from vidllm_ros.evaluation.report import images, scene3d
+from vidllm_ros.evaluation.report import page as report
+from vidllm_ros.evaluation.report.summary import summary
 from vidllm_ros.evaluation.results import AskedQuestion, Replay
 from vidllm_ros.evaluation.scores import Scores, score
-from vidllm_ros.evaluation.summary import summary
-from vidllm_ros.evaluation.truth import GroundTruth
 
 
 class Page(HTMLParser):

@@ -19,8 +19,8 @@ from vidllm_ros.model.convert.card import hub_licence
 from vidllm_ros.model.convert.conversion import Request, convert
 from vidllm_ros.model.convert.shapes import Heads
 from vidllm_ros.model.convert.sources import ConversionError, read_tensors
+from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
 from vidllm_ros.model.sizes import SIZES, large
-from vidllm_ros.model.tokenizer import train_tokenizer
 
 S = Sizes()
 HEADS = ["--encoder-heads", str(S.encoder_heads)]

@@ -14,7 +14,7 @@ from vggt_reference import aggregator, camera_encodings, depth_and_confidence, e
 from vidllm_ros.model import VidLLM, VidLLMConfig
 from vidllm_ros.model.convert.conversion import Request, convert
 from vidllm_ros.model.convert.shapes import Heads
-from vidllm_ros.model.pose_encoding import decode_pose
+from vidllm_ros.model.reconstruction.pose_encoding import decode_pose
 from vidllm_ros.model.sizes import large
 
 S = Sizes()

@@ -11,7 +11,7 @@ from vidllm_ros.model.convert.conversion import GEOMETRY, check
 from vidllm_ros.model.convert.names import DINOV2_HUB, DROPPED_PARTS, ENCODER, VGGT, Renamed, dinov2_rules, rename
 from vidllm_ros.model.convert.shapes import Heads, implied_config
 from vidllm_ros.model.convert.sources import ConversionError
-from vidllm_ros.model.reconstruction import ReconstructionModel
+from vidllm_ros.model.reconstruction.branch import ReconstructionModel
 from vidllm_ros.model.sizes import large, small
 
 TRACK = {name: shape for name, shape in published_names().items() if name.startswith("track_head.")}

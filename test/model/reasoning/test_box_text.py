@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidllm_ros.model.box_text import format_box, format_boxes, parse_boxes
-from vidllm_ros.model.boxes import box_from_vector
 from vidllm_ros.model.outputs import Box3D
+from vidllm_ros.model.reasoning.box_text import format_box, format_boxes, parse_boxes
+from vidllm_ros.model.reasoning.boxes import box_from_vector
 
 
 def numbers(text: str) -> list[list[float]]:

@@ -3,7 +3,12 @@
 import numpy as np
 import torch
 
-from vidllm_ros.model.boxes import box_from_vector, box_iou, box_vectors, points_inside, suppress, vote
+from vidllm_ros.model.reasoning.boxes import box_from_vector, box_vectors, points_inside, suppress, vote
+from vidllm_ros.model.reasoning.overlap import oriented_box_iou
+
+
+def box_iou(first: np.ndarray, second: np.ndarray) -> float:
+    return float(oriented_box_iou(first[None], second[None])[0, 0])
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:

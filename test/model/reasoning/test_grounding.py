@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from vidllm_ros.model.boxes import box_iou, box_vectors
-from vidllm_ros.model.grounding import GroundingConfig, GroundingDecoder
-from vidllm_ros.model.grounding_layers import DistanceAttention, NeighbourAttention, farthest_points
-from vidllm_ros.model.language import LanguageConfig, LanguageModel, locate_pair
 from vidllm_ros.model.outputs import SceneTokens
-from vidllm_ros.model.tokenizer import train_tokenizer
-from vidllm_ros.training.grounding_loss import grounding_loss, info_nce
+from vidllm_ros.model.reasoning.boxes import box_vectors
+from vidllm_ros.model.reasoning.grounding import GroundingConfig, GroundingDecoder
+from vidllm_ros.model.reasoning.grounding_layers import DistanceAttention, NeighbourAttention, farthest_points
+from vidllm_ros.model.reasoning.language import LanguageConfig, LanguageModel, locate_pair
+from vidllm_ros.model.reasoning.overlap import oriented_box_iou
+from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
+from vidllm_ros.training.losses.grounding import grounding_loss, info_nce
 
 DIM, STATE = 10, 12
 
@@ -251,7 +252,7 @@ def test_language_and_grounding_learn_two_scenes_together():
             wanted = boxes.get(kind, torch.zeros(0, 7)).double().numpy()
             assert (len(wanted) > 0) == (len(vectors) > 0), f"{name} is there: {len(wanted)}, found: {len(vectors)}"
             if len(wanted):
-                overlaps = np.array([[box_iou(one, other) for other in wanted] for one in vectors])
+                overlaps = oriented_box_iou(vectors, wanted)
                 assert overlaps.max(axis=0).min() > 0.5, f"a {name} was missed"
                 assert overlaps.max(axis=1).min() > 0.2, f"a {name} was found where none is"
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from vidllm_ros.model.language import LanguageConfig, LanguageModel, QuestionError, locate_pair
 from vidllm_ros.model.outputs import SceneTokens
-from vidllm_ros.model.packing import attention_mask
-from vidllm_ros.model.tokenizer import LOC, encode_answer, encode_text, train_tokenizer
+from vidllm_ros.model.reasoning.language import LanguageConfig, LanguageModel, QuestionError, locate_pair
+from vidllm_ros.model.reasoning.packing import attention_mask
+from vidllm_ros.model.reasoning.tokenizer import LOC, encode_answer, encode_text, train_tokenizer
 
 TEXTS = ["How many chairs are there? There are 12 chairs.", "The table is brown.", "Locate: the chair"] * 10
 SIZES = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.model.outputs import SceneTokens
-from vidllm_ros.model.patches import PatchConfig, PatchConstructor, PositionEncoding, patch_depth, voxel_pool
+from vidllm_ros.model.reasoning.patches import PatchConfig, PatchConstructor, PositionEncoding, patch_depth, voxel_pool
 
 PATCH, ROWS, COLUMNS, FRAMES, DIM = 4, 3, 5, 2, 8
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from vidllm_ros.model.tokenizer import (
+from vidllm_ros.model.reasoning.tokenizer import (
     CONVERSATION_MARKS,
     EOS,
     PAD,

@@ -5,8 +5,8 @@ import pytest
 import torch
 from float64_layers import attend, heads_of, inside, layer_norm, linear, mlp, randomize, weights
 
-from vidllm_ros.model.adapter import CrossTaskAdapter
 from vidllm_ros.model.config import AdapterConfig
+from vidllm_ros.model.reconstruction.adapter import CrossTaskAdapter
 
 DIM, HEADS, EPS = 16, 2, 1e-5
 VARIANTS = ("bridge", "cross", "concat", "none")

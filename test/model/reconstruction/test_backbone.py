@@ -6,8 +6,8 @@ import torch
 from float64_layers import attend, heads_of, inside, layer_norm, linear, mlp, randomize, weights
 from test_rope import turned
 
-from vidllm_ros.model.backbone import GlobalFrameBackbone
 from vidllm_ros.model.config import BackboneConfig
+from vidllm_ros.model.reconstruction.backbone import GlobalFrameBackbone
 
 DIM, HEADS, REGISTERS, PAIRS, GRID = 16, 2, 2, 5, (2, 3)
 SPECIAL = 1 + REGISTERS

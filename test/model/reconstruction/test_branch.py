@@ -6,8 +6,8 @@ from miniature import GRID, IMAGE_SIZE, config, reconstruction_model, window
 
 from vidllm_ros.model.config import AdapterConfig, MetricDepthConfig, ScaleConfig
 from vidllm_ros.model.outputs import GeometryOutput
-from vidllm_ros.model.pose_encoding import decode_pose
-from vidllm_ros.model.reconstruction import ReconstructionModel
+from vidllm_ros.model.reconstruction.branch import ReconstructionModel
+from vidllm_ros.model.reconstruction.pose_encoding import decode_pose
 
 PER_FRAME = (
     "pose_encoding", "camera_from_world", "intrinsics", "relative_depth", "confidence", "metric_depth", "depth",

@@ -16,8 +16,8 @@ from float64_layers import (
     weights,
 )
 
-from vidllm_ros.model.camera_head import CameraHead
 from vidllm_ros.model.config import CameraHeadConfig
+from vidllm_ros.model.reconstruction.camera_head import CameraHead
 
 DIM, HEADS, ITERATIONS = 16, 2, 4
 

@@ -6,8 +6,8 @@ import torch
 from float64_layers import convolution, enlarge, inside, layer_norm, randomize, resize, weights
 
 from vidllm_ros.model.config import DepthHeadConfig
-from vidllm_ros.model.depth_head import DepthHead
-from vidllm_ros.model.dpt import DPTDecoder, uv_embedding
+from vidllm_ros.model.reconstruction.depth_head import DepthHead
+from vidllm_ros.model.reconstruction.dpt import DPTDecoder, uv_embedding
 
 DIM, FEATURES, CHANNELS = 12, 8, (8, 12, 16, 4)
 GRIDS = [(2, 3), (3, 2), (5, 3), (1, 1), (4, 7)]

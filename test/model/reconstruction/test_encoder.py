@@ -16,7 +16,7 @@ from float64_layers import (
 )
 
 from vidllm_ros.model.config import EncoderConfig
-from vidllm_ros.model.encoder import Encoder, keep_checkpoint_names
+from vidllm_ros.model.reconstruction.encoder import Encoder, keep_checkpoint_names
 
 DIM, LAYERS, HEADS, REGISTERS, SLOTS = 16, 3, 2, 2, 4
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

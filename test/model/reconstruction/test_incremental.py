@@ -1,13 +1,12 @@
 """What is kept and used again gives what computing from scratch gives, on the bundled network in float32."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from places import REPOSITORY
 
 from vidllm_ros.model import VidLLM
 
-NANO = Path(__file__).parents[2] / "vidllm_ros" / "checkpoints" / "nano"
+NANO = REPOSITORY / "vidllm_ros" / "checkpoints" / "nano"
 TOLERANCE = 1e-5
 GEOMETRY = ("pose_encoding", "relative_depth", "confidence", "metric_depth", "depth", "semantic_tokens", "scale")
 

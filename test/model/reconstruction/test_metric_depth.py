@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from vidllm_ros.model.config import MetricDepthConfig
-from vidllm_ros.model.metric_depth import MetricDepthModel, base_centres, log_binomial
+from vidllm_ros.model.reconstruction.metric_depth import MetricDepthModel, base_centres, log_binomial
 
 DIM, GRID, SIZE = 12, (2, 3), (28, 42)
 CONFIG = MetricDepthConfig(bins=16, min_depth=0.2, max_depth=10.0, features=8, channels=(8, 12, 16, 4), frames_chunk=3)

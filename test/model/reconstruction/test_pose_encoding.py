@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.model.pose_encoding import decode_pose, encode_pose, matrix_to_quaternion, quaternion_to_matrix
+from vidllm_ros.model.reconstruction.pose_encoding import (
+    decode_pose,
+    encode_pose,
+    matrix_to_quaternion,
+    quaternion_to_matrix,
+)
 
 SIZE = (84, 112)
 SEEDS = st.integers(0, 2**32 - 1)

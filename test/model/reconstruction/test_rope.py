@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidllm_ros.model.rope import RotaryEmbedding2D, patch_positions
+from vidllm_ros.model.reconstruction.rope import RotaryEmbedding2D, patch_positions
 
 
 def turned(x: np.ndarray, positions: np.ndarray, base: float) -> np.ndarray:

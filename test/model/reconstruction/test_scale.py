@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from vidllm_ros.model.config import ScaleConfig
-from vidllm_ros.model.scale import align_scale, image_scales
+from vidllm_ros.model.reconstruction.scale import align_scale, image_scales
 
 H, W = 5, 7
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.node.transforms import TransformBuffer, TransformError
+from vidllm_ros.node.frames.transforms import TransformBuffer, TransformError
 
 SECOND = 1_000_000_000
 

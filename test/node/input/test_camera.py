@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from robot import camera_info
 
-from vidllm_ros.node.camera import CameraInfoError, CameraReader
+from vidllm_ros.node.input.camera import CameraInfoError, CameraReader
 
 
 def read(rectified: bool = False, **changes):

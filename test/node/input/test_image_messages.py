@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, Image
 
-from vidllm_ros.node.images import ENCODINGS, ImageError, rgb_from_compressed, rgb_from_image
+from vidllm_ros.node.input.images import ENCODINGS, ImageError, rgb_from_compressed, rgb_from_image
 
 
 def message(pixels: np.ndarray, encoding: str, padding: int = 0, bigendian: bool = False) -> Image:

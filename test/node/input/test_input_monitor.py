@@ -1,6 +1,6 @@
 import pytest
 
-from vidllm_ros.node.input_monitor import InputMonitor
+from vidllm_ros.node.input.input_monitor import InputMonitor
 
 SECOND = 1_000_000_000
 

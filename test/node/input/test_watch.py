@@ -3,15 +3,15 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from node_process import wait_for
+from places import SUPPORT
 from rclpy.qos import QoSProfile
 from robot import set_parameters
 from std_msgs.msg import String
 
-from vidllm_ros.node.client import VidllmClient
+from vidllm_ros.replay.client import VidllmClient
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_large_images_are_lost_without_a_profile_and_the_cure_is_named(lonely, s
     import os
 
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_DEFAULT_PROFILES_FILE")}
-    script = Path(__file__).with_name("large_camera.py")
+    script = SUPPORT / "large_camera.py"
     start = len(lonely.log)
     camera = subprocess.Popen([sys.executable, str(script), "/robot1"], env=environment)
     try:
@@ -96,7 +96,7 @@ def test_camera_info_is_looked_for_beside_the_image(start_node):
     import rclpy
     from rclpy.node import Node
 
-    from vidllm_ros.node.camera_input import resolve_topics
+    from vidllm_ros.node.input.camera_input import resolve_topics
 
     context = rclpy.Context()
     rclpy.init(args=["--ros-args", "-r", "image:=/cam/color/image_raw", "-r", "__ns:=/bot"], context=context)

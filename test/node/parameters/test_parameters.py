@@ -1,23 +1,22 @@
 """Every parameter is declared with its description, type and range, and either changes or says why not."""
 
 import ast
-from pathlib import Path
 
 import pytest
 import rclpy
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from places import REPOSITORY
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from robot import get_parameters, set_parameters
 
-from vidllm_ros.node.config import Changes, NodeConfig, NodeParameter
-from vidllm_ros.node.parameter_file import parameter_file
-from vidllm_ros.node.parameters import Parameters, all_parameters
+from vidllm_ros.node.parameters.config import Changes, NodeConfig, NodeParameter
+from vidllm_ros.node.parameters.declared import Parameters, all_parameters
+from vidllm_ros.node.parameters.parameter_file import parameter_file
 from vidllm_ros.perception.errors import ConfigError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ALL = {parameter.name: parameter for parameter in all_parameters()}
 
 
@@ -214,7 +213,7 @@ def test_the_parameter_file_holds_every_parameter_with_its_default():
 
 
 def test_the_parameter_file_is_up_to_date():
-    """After a change: python -m vidllm_ros.node.parameter_file > config/vidllm.yaml."""
+    """After a change: python -m vidllm_ros.node.parameters.parameter_file > config/vidllm.yaml."""
     assert (REPOSITORY / "config" / "vidllm.yaml").read_text() == parameter_file()
 
 
@@ -223,7 +222,7 @@ def test_every_node_parameter_is_used():
     import dataclasses
 
     attributes: set[str] = set()
-    for path in (REPOSITORY / "vidllm_ros" / "node").glob("*.py"):
+    for path in (REPOSITORY / "vidllm_ros" / "node").rglob("*.py"):
         tree = ast.parse(path.read_text())
         attributes |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
     assert {field.name for field in dataclasses.fields(NodeConfig)} <= attributes

@@ -4,16 +4,16 @@ import random
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 from action_msgs.msg import GoalStatus
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from places import SUPPORT
 from robot import set_parameters
 
 from vidllm_ros.action import Query as QueryAction
-from vidllm_ros.node.client import ClientError
+from vidllm_ros.replay.client import ClientError
 from vidllm_ros.srv import Query
 
 
@@ -26,7 +26,7 @@ def seen(client, robot):
 def test_a_client_that_is_killed_in_mid_answer(client, node):
     """Its questions end at their deadline at the latest, and others are served."""
     assert set_parameters(client, {"query.timeout": 2.0})["query.timeout"].successful
-    script = Path(__file__).with_name("vanishing_client.py")
+    script = SUPPORT / "vanishing_client.py"
     process = subprocess.Popen([sys.executable, str(script), "/vidllm"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline().strip() == "asked"

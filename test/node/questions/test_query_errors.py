@@ -1,14 +1,14 @@
 """Every error code of a question, from a running node."""
 
 import threading
-from pathlib import Path
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from node_process import wait_for
+from places import SUPPORT
 from robot import Robot
 
-from vidllm_ros.node.client import ClientError, VidllmClient
+from vidllm_ros.replay.client import ClientError, VidllmClient
 from vidllm_ros.srv import Query
 
 Response = Query.Response
@@ -17,7 +17,7 @@ Response = Query.Response
 @pytest.fixture(scope="module")
 def node(start_node, small_windows):
     """A node whose network fails when a question asks it to."""
-    script = Path(__file__).with_name("faulty_node.py")
+    script = SUPPORT / "faulty_node.py"
     process = start_node(small_windows | {"query.queue_size": 2}, ["-r", "__ns:=/faulty"], script)
     yield process
     assert process.stop() == 0, process.log  # the faults are logged, and nothing else went wrong

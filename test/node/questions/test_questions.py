@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from vidllm_ros.node.questions import (
+from vidllm_ros.node.questions.exchange import (
     ErrorCode,
     Question,
     Reply,
@@ -12,7 +12,7 @@ from vidllm_ros.node.questions import (
     Task,
     check_request,
 )
-from vidllm_ros.node.wording import describe_boxes, object_phrase
+from vidllm_ros.node.questions.wording import describe_boxes, object_phrase
 from vidllm_ros.srv import Query
 
 LIMITS = {"max_characters": 100, "default_timeout": 30.0}

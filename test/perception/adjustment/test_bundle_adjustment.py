@@ -9,10 +9,10 @@ import pytest
 from scipy.optimize import approx_fprime, minimize
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.perception import bundle_adjustment, point_terms
-from vidllm_ros.perception.bundle_adjustment import adjust
-from vidllm_ros.perception.sightings import FITS, PIXEL_ERROR, Sightings
-from vidllm_ros.perception.transforms import invert, is_rigid
+from vidllm_ros.perception.adjustment import bundle_adjustment, point_terms
+from vidllm_ros.perception.adjustment.bundle_adjustment import adjust
+from vidllm_ros.perception.adjustment.sightings import FITS, PIXEL_ERROR, Sightings
+from vidllm_ros.perception.geometry.transforms import invert, is_rigid
 
 FRAMES = 8
 

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from vidllm_ros.checkpoints import NANO
-from vidllm_ros.evaluation import truth
-from vidllm_ros.evaluation.bags import Bag
-from vidllm_ros.evaluation.poses import relative_pose_errors
-from vidllm_ros.evaluation.trajectory import ate
+from vidllm_ros.evaluation.metrics.poses import relative_pose_errors
+from vidllm_ros.evaluation.metrics.trajectory import ate
+from vidllm_ros.evaluation.recordings import truth
+from vidllm_ros.evaluation.recordings.bags import Bag
 from vidllm_ros.model import VidLLM
+from vidllm_ros.perception.adjustment.refine import refine
+from vidllm_ros.perception.adjustment.tracks import PointTracks, Tracks
 from vidllm_ros.perception.config import PerceptionConfig, RefineConfig
+from vidllm_ros.perception.geometry.transforms import invert
 from vidllm_ros.perception.pipeline import Pipeline
-from vidllm_ros.perception.refine import refine
-from vidllm_ros.perception.tracks import PointTracks, Tracks
-from vidllm_ros.perception.transforms import invert
 from vidllm_ros.perception.types import Frame, Reconstruction, WindowStatus
 from vidllm_ros.training.rooms import room_sample
 

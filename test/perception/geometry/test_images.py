@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidllm_ros.perception.images import fit_image, image_to_network, to_tensor
+from vidllm_ros.perception.geometry.images import fit_image, image_to_network, to_tensor
 
 SIZES = [
     ((480, 640), (84, 112)),

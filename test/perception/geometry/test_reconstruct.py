@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 from vidllm_ros.model.outputs import GeometryOutput
 from vidllm_ros.perception.config import CameraConfig
 from vidllm_ros.perception.errors import InferenceError
-from vidllm_ros.perception.features import FeatureCache
-from vidllm_ros.perception.reconstruct import from_geometry, reconstruct
+from vidllm_ros.perception.geometry.features import FeatureCache
+from vidllm_ros.perception.geometry.reconstruct import from_geometry, reconstruct
 from vidllm_ros.perception.types import Frame, Window
 
 H, W, S = 60, 80, 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidllm_ros.perception.anchoring import check_poses, place_by_poses
 from vidllm_ros.perception.config import PerceptionConfig
+from vidllm_ros.perception.mapping.anchoring import check_poses, place_by_poses
 
 INDICES = list(range(16))
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.perception.config import PerceptionConfig
-from vidllm_ros.perception.mapping import MapBuilder, window_warnings
+from vidllm_ros.perception.mapping.builder import MapBuilder, window_warnings
 from vidllm_ros.perception.types import ScaleSource, WindowStatus
 
 # Exact depth deserves a stricter limit than the bundled model's.

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vidllm_ros.perception.cloud import PointCloud, cap, downsample, unproject, window_cloud
 from vidllm_ros.perception.config import CloudConfig
+from vidllm_ros.perception.mapping.cloud import PointCloud, cap, downsample, unproject, window_cloud
 
 INDICES = [0, 4, 8]
 ALL_POINTS = CloudConfig(min_confidence=0.0, max_range=50.0, voxel_size=0.0)

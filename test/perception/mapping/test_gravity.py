@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.perception.config import CloudConfig, GravityConfig
-from vidllm_ros.perception.gravity import find_gravity, level_pose, scene_pose
+from vidllm_ros.perception.mapping.gravity import find_gravity, level_pose, scene_pose
 
 INDICES = list(range(0, 32, 2))
 

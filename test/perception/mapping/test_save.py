@@ -10,9 +10,9 @@ import open3d as o3d
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.perception import save
 from vidllm_ros.perception.errors import SaveError
-from vidllm_ros.perception.save import save_cloud, save_trajectory, write_atomically
+from vidllm_ros.perception.mapping import save
+from vidllm_ros.perception.mapping.save import save_cloud, save_trajectory, write_atomically
 
 RANDOM = np.random.default_rng(0)
 POINTS = RANDOM.normal(size=(50, 3)).astype(np.float32)

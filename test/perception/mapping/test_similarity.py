@@ -7,8 +7,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.perception.similarity import fit_similarity, mean_rotation
-from vidllm_ros.perception.transforms import invert, is_rigid, nearest_rotation, rotation_angle
+from vidllm_ros.perception.geometry.transforms import invert, is_rigid, nearest_rotation, rotation_angle
+from vidllm_ros.perception.mapping.similarity import fit_similarity, mean_rotation
 
 TRUE_ROTATION = Rotation.from_euler("xyz", [20, -50, 130], degrees=True).as_matrix()
 TRUE_TRANSLATION = np.array([1.5, -2.0, 0.7])

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.perception.config import StitchConfig
-from vidllm_ros.perception.stitching import Placement, align_window
+from vidllm_ros.perception.mapping.stitching import Placement, align_window
 
 FIRST = list(range(0, 16))
 SECOND = list(range(8, 24))

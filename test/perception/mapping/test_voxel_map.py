@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidllm_ros.perception.cloud import PointCloud
 from vidllm_ros.perception.config import MapConfig
-from vidllm_ros.perception.map import CameraPath, VoxelMap
-from vidllm_ros.perception.stitching import Placement
+from vidllm_ros.perception.mapping.cloud import PointCloud
+from vidllm_ros.perception.mapping.map import CameraPath, VoxelMap
+from vidllm_ros.perception.mapping.stitching import Placement
 
 
 def cloud(seed, count=3000, center=0.0, spread=1.0):

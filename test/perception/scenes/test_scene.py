@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from vidllm_ros.perception.scene import SceneMemory, box_to_map, remembered_scene, window_scene
-from vidllm_ros.perception.stitching import Placement
+from vidllm_ros.perception.mapping.scene_memory import SceneMemory
+from vidllm_ros.perception.mapping.stitching import Placement
+from vidllm_ros.perception.scenes.scene import box_to_map, remembered_scene, window_scene
 from vidllm_ros.perception.types import Box3D
 
 SIZE = (84, 112)

@@ -9,7 +9,7 @@ import pytest
 from streams import CONFIG, balanced, feed, frame, indices, process
 
 from vidllm_ros.perception.errors import DropReason, FrameRejected
-from vidllm_ros.perception.window import WindowBuffer
+from vidllm_ros.perception.windows.window import WindowBuffer
 
 
 def rejected(buffer, *frames):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vidllm_ros.perception.errors import DropReason, FrameRejected
-from vidllm_ros.perception.frames import FrameCounts, FrameLedger, check_frame
 from vidllm_ros.perception.types import Frame
+from vidllm_ros.perception.windows.frames import FrameCounts, FrameLedger, check_frame
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)
 K = np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]])

@@ -7,8 +7,8 @@ import pytest
 
 from vidllm_ros.perception.config import WindowConfig
 from vidllm_ros.perception.errors import DropReason
-from vidllm_ros.perception.sampling import FrameSampler, image_motion
 from vidllm_ros.perception.types import Frame
+from vidllm_ros.perception.windows.sampling import FrameSampler, image_motion
 
 BY_RATE = WindowConfig(sample_rate=4.0, min_motion=0.0)
 BY_MOTION = WindowConfig(sample_rate=10.0, min_motion=0.02, max_wait=2.0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vidllm_ros.perception.errors import SourceError
-from vidllm_ros.perception.sources import read_frames
+from vidllm_ros.perception.windows.sources import read_frames
 
 RED, BLUE = (200, 10, 10), (10, 10, 200)
 

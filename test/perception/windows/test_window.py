@@ -10,7 +10,7 @@ from streams import CONFIG, balanced, feed, frame, indices, process
 from vidllm_ros.perception.config import WindowConfig
 from vidllm_ros.perception.errors import DropReason
 from vidllm_ros.perception.types import Window
-from vidllm_ros.perception.window import Outcome, WindowBuffer
+from vidllm_ros.perception.windows.window import Outcome, WindowBuffer
 
 
 def test_consecutive_windows_share_size_minus_stride_frames():

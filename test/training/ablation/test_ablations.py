@@ -15,15 +15,15 @@ from miniature import full_config
 
 from vidllm_ros import cli
 from vidllm_ros.model import VidLLM
+from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
 from vidllm_ros.model.sizes import large
-from vidllm_ros.model.tokenizer import train_tokenizer
-from vidllm_ros.training import ablate
 from vidllm_ros.training import loop as loop_module
-from vidllm_ros.training.ablate import Budget, run_ablations
-from vidllm_ros.training.ablations import ABLATIONS, AblationError, chosen
-from vidllm_ros.training.joint_phase import JointModel, JointPhase, JointPhaseConfig
+from vidllm_ros.training.ablation import ablate
+from vidllm_ros.training.ablation.ablate import Budget, run_ablations
+from vidllm_ros.training.ablation.ablations import ABLATIONS, AblationError, chosen
 from vidllm_ros.training.rooms import room_sample, vocabulary_texts
-from vidllm_ros.training.teachers import CheckpointTeacher
+from vidllm_ros.training.stages.joint import JointModel, JointPhase, JointPhaseConfig
+from vidllm_ros.training.stages.teachers import CheckpointTeacher
 
 SIZE = (84, 112)
 BASE = replace(full_config(), image_size=SIZE)

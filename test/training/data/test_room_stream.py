@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vidllm_ros.training.room_stream import BatchPlan, RoomBatches, batches, replay
+from vidllm_ros.training.data.room_stream import BatchPlan, RoomBatches, batches, replay
 
 SIZE = (28, 42)
 
@@ -71,7 +71,7 @@ def test_workers_share_the_batches_out(monkeypatch):
     plan, dealt = BatchPlan(windows=1, frames=1), {}
     for worker in range(2):
         info = SimpleNamespace(num_workers=2, id=worker)
-        monkeypatch.setattr("vidllm_ros.training.room_stream.get_worker_info", lambda info=info: info)
+        monkeypatch.setattr("vidllm_ros.training.data.room_stream.get_worker_info", lambda info=info: info)
         dealt[worker] = names(RoomBatches(plan, SIZE, first_batch=5), 2)
     monkeypatch.undo()
     alone = names(RoomBatches(plan, SIZE, first_batch=5), 4)

@@ -8,9 +8,9 @@ import pytest
 from scan_maker import CHAIR, HIDDEN, OBJECTS, SCENE, TABLE, write_scan
 from scipy import sparse
 
-from vidllm_ros.evaluation.referring_benchmarks import multi3drefer_report, referit3d_report, scanrefer_report
+from vidllm_ros.evaluation.benchmarks.referring import multi3drefer_report, referit3d_report, scanrefer_report
 from vidllm_ros.training.data import DataError
-from vidllm_ros.training.data.mask3d import read_proposals
+from vidllm_ros.training.data.scannet.mask3d import read_proposals
 
 
 def items(out):

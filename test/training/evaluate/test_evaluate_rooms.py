@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidllm_ros import cli
-from vidllm_ros.training.room_scores import CONSTANTS
+from vidllm_ros.training.evaluate.room_scores import CONSTANTS
 from vidllm_ros.training.rooms import room_sample
 
 

@@ -8,7 +8,7 @@ from scan_maker import SCENE, record, world_from_scan, write_scan
 
 from vidllm_ros.model.sizes import nano
 from vidllm_ros.training.data import DataError
-from vidllm_ros.training.evaluate_surface import scanned_room
+from vidllm_ros.training.evaluate.surface import scanned_room
 
 
 @pytest.fixture

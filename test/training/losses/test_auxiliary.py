@@ -8,14 +8,14 @@ import torch
 from miniature import GRID, IMAGE_SIZE, reconstruction_model
 from posed_windows import H, W, random_sample, wall_sample
 
-from vidllm_ros.training.auxiliary import (
+from vidllm_ros.training.losses.auxiliary import (
     IGNORED,
     AttentionProbe,
     AuxiliaryHeads,
     at_patch_centres,
     patch_correspondences,
 )
-from vidllm_ros.training.geometry_targets import geometry_targets
+from vidllm_ros.training.losses.targets import geometry_targets
 
 PATCH = 14
 ROWS, COLUMNS = GRID

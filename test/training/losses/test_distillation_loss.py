@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidllm_ros.training.distillation_loss import (
+from vidllm_ros.training.losses.distillation import (
     DistillationLoss,
     DistillationWeights,
     on_grid,

@@ -11,8 +11,8 @@ from miniature import reconstruction_model
 from posed_windows import random_sample
 
 from vidllm_ros.model.outputs import GeometryOutput
-from vidllm_ros.model.reconstruction import ReconstructionModel
-from vidllm_ros.training.geometry_loss import (
+from vidllm_ros.model.reconstruction.branch import ReconstructionModel
+from vidllm_ros.training.losses.geometry import (
     GeometryLossConfig,
     camera_loss,
     depth_loss,
@@ -21,7 +21,7 @@ from vidllm_ros.training.geometry_loss import (
     metric_depth_loss,
     trimmed_mean,
 )
-from vidllm_ros.training.geometry_targets import GeometryTargets, geometry_targets
+from vidllm_ros.training.losses.targets import GeometryTargets, geometry_targets
 
 H, W = 9, 12
 

@@ -8,8 +8,8 @@ import torch
 from posed_windows import H, W, random_sample, wall_sample
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.model.pose_encoding import decode_pose
-from vidllm_ros.training.geometry_targets import geometry_targets, unproject
+from vidllm_ros.model.reconstruction.pose_encoding import decode_pose
+from vidllm_ros.training.losses.targets import geometry_targets, unproject
 
 
 def equation_3(depth: np.ndarray, k: np.ndarray, pose: np.ndarray) -> np.ndarray:

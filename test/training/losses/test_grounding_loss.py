@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from vidllm_ros.model.boxes import box_iou
-from vidllm_ros.model.grounding import GroundingOutput
-from vidllm_ros.training.box_loss import box_l1, box_overlap, long_side_first, quarter_turned, yaw_error
-from vidllm_ros.training.grounding_loss import (
+from vidllm_ros.model.reasoning.boxes import box_iou
+from vidllm_ros.model.reasoning.grounding import GroundingOutput
+from vidllm_ros.training.losses.boxes import box_l1, box_overlap, long_side_first, quarter_turned, yaw_error
+from vidllm_ros.training.losses.grounding import (
     GroundingWeights,
     Surroundings,
     assign,

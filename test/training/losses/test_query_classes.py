@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from vidllm_ros.model.grounding import GroundingConfig, GroundingDecoder
 from vidllm_ros.model.outputs import SceneTokens
-from vidllm_ros.training.query_classes import QueryClassifier
+from vidllm_ros.model.reasoning.grounding import GroundingConfig, GroundingDecoder
+from vidllm_ros.training.losses.query_classes import QueryClassifier
 
 CLASSES, STRUCTURE_WEIGHT = 3, 0.2
 

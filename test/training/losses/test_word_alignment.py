@@ -5,8 +5,8 @@ import pytest
 import torch
 from miniature import vidllm
 
-from vidllm_ros.model.tokenizer import encode_text
-from vidllm_ros.training.word_alignment import alignment_loss, word_embeddings
+from vidllm_ros.model.reasoning.tokenizer import encode_text
+from vidllm_ros.training.losses.word_alignment import alignment_loss, word_embeddings
 
 
 def test_the_loss_is_the_cross_entropy_of_cosines():

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from vidllm_ros.checkpoints import NANO
-from vidllm_ros.evaluation.poses import relative_pose_errors
+from vidllm_ros.evaluation.metrics.poses import relative_pose_errors
 from vidllm_ros.model import VidLLM
-from vidllm_ros.perception.images import to_tensor
-from vidllm_ros.training.adjusted_cameras import adjust_cameras
+from vidllm_ros.perception.geometry.images import to_tensor
 from vidllm_ros.training.rooms import room_sample
+from vidllm_ros.training.stages.adjusted_cameras import adjust_cameras
 
 
 def test_each_window_of_a_batch_is_adjusted_by_itself():

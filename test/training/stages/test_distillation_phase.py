@@ -8,9 +8,9 @@ from posed_windows import random_sample
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from vidllm_ros.model import VidLLM
-from vidllm_ros.training.distillation_loss import DistillationWeights
-from vidllm_ros.training.distillation_phase import DistillationModel, DistillationPhase
-from vidllm_ros.training.teachers import CachedTeacher, CheckpointTeacher, ClipTeacher, TeacherError
+from vidllm_ros.training.losses.distillation import DistillationWeights
+from vidllm_ros.training.stages.distillation import DistillationModel, DistillationPhase
+from vidllm_ros.training.stages.teachers import CachedTeacher, CheckpointTeacher, ClipTeacher, TeacherError
 
 GRID = (2, 3)
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from miniature import reconstruction_model
 
-from vidllm_ros.training.geometry_phase import GeometryModel, GeometryPhase, GeometryPhaseConfig, metric_error
+from vidllm_ros.training.data.room_stream import BatchPlan
 from vidllm_ros.training.loop import LoopConfig, TrainingLoop
-from vidllm_ros.training.room_stream import BatchPlan
+from vidllm_ros.training.stages.geometry import GeometryModel, GeometryPhase, GeometryPhaseConfig, metric_error
 
 SHORT, LONG = BatchPlan(windows=2, frames=2), BatchPlan(windows=1, frames=3)
 

@@ -9,9 +9,9 @@ from float64_layers import randomize
 from miniature import full_config
 
 from vidllm_ros.model import VidLLM
-from vidllm_ros.model.tokenizer import train_tokenizer
-from vidllm_ros.training.joint_phase import JointModel, JointPhase, JointPhaseConfig
+from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
 from vidllm_ros.training.rooms import room_sample, vocabulary_texts
+from vidllm_ros.training.stages.joint import JointModel, JointPhase, JointPhaseConfig
 
 SIZE = (84, 112)
 # The semantic stream leaves the adapter through these; no reconstruction loss can reach them.

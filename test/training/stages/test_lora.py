@@ -12,13 +12,13 @@ from miniature import full_config
 
 from vidllm_ros import cli
 from vidllm_ros.model import SceneTokens, VidLLM
-from vidllm_ros.model.tokenizer import train_tokenizer
+from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
 from vidllm_ros.training import loop as loop_module
-from vidllm_ros.training.joint_phase import JointModel, JointPhase, JointPhaseConfig
 from vidllm_ros.training.loop import LoopConfig, ResumeError
-from vidllm_ros.training.lora import add_lora
-from vidllm_ros.training.recipe import train_stage_2
 from vidllm_ros.training.rooms import room_sample, vocabulary_texts
+from vidllm_ros.training.stages.joint import JointModel, JointPhase, JointPhaseConfig
+from vidllm_ros.training.stages.lora import add_lora
+from vidllm_ros.training.stages.recipe import train_stage_2
 
 SIZE = (84, 112)
 MARKS = "trainable_tokens_delta"  # rows of the conversation marks, which a pretrained model has never seen
@@ -79,6 +79,6 @@ def test_wrong_use_and_a_missing_package(tmp_path, monkeypatch, capsys):
     assert cli.main(["train", "--stage", "2", "--lora", "0", "--out", str(tmp_path)]) == 2
     assert "must be at least 1" in capsys.readouterr().out
     monkeypatch.setitem(sys.modules, "peft", None)
-    monkeypatch.delitem(sys.modules, "vidllm_ros.training.lora")
+    monkeypatch.delitem(sys.modules, "vidllm_ros.training.stages.lora")
     assert cli.main(["train", "--stage", "2", "--lora", "8", "--out", str(tmp_path), "--device", "cpu"]) == 1
     assert "peft is not installed: pip install 'vidllm_ros[train]'" in capsys.readouterr().err

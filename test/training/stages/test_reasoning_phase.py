@@ -8,13 +8,13 @@ import torch
 from miniature import full_config
 
 from vidllm_ros.model import VidLLM
-from vidllm_ros.model.tokenizer import train_tokenizer
+from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
+from vidllm_ros.training.data.room_stream import BatchPlan
 from vidllm_ros.training.loop import LoopConfig, TrainingLoop
-from vidllm_ros.training.reasoning_loss import ReasoningModel, draw_questions
-from vidllm_ros.training.reasoning_phase import ReasoningPhase, ReasoningPhaseConfig
-from vidllm_ros.training.reasoning_scene import reconstructed_scene, scene_boxes
-from vidllm_ros.training.room_stream import BatchPlan
+from vidllm_ros.training.losses.reasoning import ReasoningModel, draw_questions
+from vidllm_ros.training.losses.reasoning_scene import reconstructed_scene, scene_boxes
 from vidllm_ros.training.rooms import LABELS, room_sample, scene_from_world, vocabulary_texts
+from vidllm_ros.training.stages.reasoning import ReasoningPhase, ReasoningPhaseConfig
 
 SIZE = (84, 112)
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from vidllm_ros.evaluation.benchmark import EvaluatedWindow
+from vidllm_ros.evaluation.benchmarks.benchmark import EvaluatedWindow
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.overlap import box_iou, enclosing, moved, to_array
+from vidllm_ros.evaluation.metrics.overlap import box_iou, enclosing, moved, to_array
 from vidllm_ros.model import VidLLM
-from vidllm_ros.model.language_types import QuestionError, ScenePrefix
+from vidllm_ros.model.reasoning.language_types import QuestionError, ScenePrefix
 
 WAYS = {
     "own": "the boxes that the network draws",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vidllm_ros.evaluation import command
+from vidllm_ros.evaluation.benchmarks import command
 from vidllm_ros.evaluation.errors import EvaluationError
 
 ABOUT = {
@@ -45,7 +45,8 @@ def add_parsers(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from vidllm_ros.evaluation import image_benchmarks, nyu, nyu_mat
+    from vidllm_ros.evaluation.benchmarks import images as image_benchmarks
+    from vidllm_ros.evaluation.benchmarks import nyu, nyu_mat
 
     name, data = arguments.name, arguments.data
     mat = name == "nyu" and data.suffix == ".mat"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from vidllm_ros.evaluation.benchmark import Report
+    from vidllm_ros.evaluation.benchmarks.benchmark import Report
     from vidllm_ros.model import VidLLM
 
 Item = TypeVar("Item")
@@ -49,7 +49,7 @@ def add_benchmark(subparsers: Any, name: str, about: str, data: str = "") -> arg
 def load_model(arguments: argparse.Namespace) -> VidLLM:
     """The checkpoint on the device of this process."""
     from vidllm_ros.checkpoints import NANO
-    from vidllm_ros.evaluation import sharding
+    from vidllm_ros.evaluation.benchmarks import sharding
     from vidllm_ros.model import VidLLM
 
     device = sharding.share(arguments.shard).device(arguments.device)
@@ -75,7 +75,7 @@ def evaluate(
         report: of all results, given these and the settings.
     """
     from vidllm_ros.checkpoints import NANO
-    from vidllm_ros.evaluation import benchmark, sharding
+    from vidllm_ros.evaluation.benchmarks import benchmark, sharding
 
     out = arguments.out or Path(f"evaluate_{arguments.name}")
     part = sharding.share(arguments.shard)

@@ -12,11 +12,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vidllm_ros.evaluation import co3d, depth, nyu, nyu_mat, poses, re10k
-from vidllm_ros.evaluation.benchmark import Report, Row, nanmean
+from vidllm_ros.evaluation.benchmarks import (
+    co3d,
+    nyu,
+    nyu_mat,
+    re10k,
+)
+from vidllm_ros.evaluation.benchmarks.benchmark import Report, Row, nanmean
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.metrics import depth, poses
 from vidllm_ros.model import VidLLM
-from vidllm_ros.perception.images import fit_image, image_to_network, to_tensor
+from vidllm_ros.perception.geometry.images import fit_image, image_to_network, to_tensor
 
 # Vid-LLM's rows in Tables 7 and 8 of the paper.
 PAPER_CO3D = {"RRA@15": 96.8, "RTA@15": 93.4, "AUC@30": 88.5}

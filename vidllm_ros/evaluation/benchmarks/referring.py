@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import captions, grounding, scannet
-from vidllm_ros.evaluation.benchmark import EvaluatedWindow, Report, Row
+from vidllm_ros.evaluation.benchmarks import scannet
+from vidllm_ros.evaluation.benchmarks.benchmark import EvaluatedWindow, Report, Row
+from vidllm_ros.evaluation.benchmarks.candidates import MIN_SCORE, WAYS, ReferredScene, find
+from vidllm_ros.evaluation.benchmarks.windows import say
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.overlap import box_iou, enclosing, moved, oriented_box_iou
-from vidllm_ros.evaluation.referring import MIN_SCORE, WAYS, ReferredScene, find
-from vidllm_ros.evaluation.window_benchmarks import say
+from vidllm_ros.evaluation.metrics import captions, grounding
+from vidllm_ros.evaluation.metrics.overlap import box_iou, enclosing, moved, oriented_box_iou
 from vidllm_ros.model import VidLLM
-from vidllm_ros.model.box_text import format_box
-from vidllm_ros.model.boxes import box_from_vector
-from vidllm_ros.model.language_types import ScenePrefix
-from vidllm_ros.perception.images import to_tensor
+from vidllm_ros.model.reasoning.box_text import format_box
+from vidllm_ros.model.reasoning.boxes import box_from_vector
+from vidllm_ros.model.reasoning.language_types import ScenePrefix
+from vidllm_ros.perception.geometry.images import to_tensor
 
 Evaluate = Callable[[ReferredScene], dict[str, Any]]
 # Vid-LLM's rows in Tables 2 to 4 of the paper.
@@ -50,7 +51,7 @@ def references(
         way: see ``referring.WAYS``.
         several: whether a description may mean none or several objects.
         among_objects: the candidates are the scene's annotated objects; else its proposals.
-        min_score: see ``referring.find``.
+        min_score: see ``candidates.find``.
     """
 
     def evaluate(scene: ReferredScene) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vidllm_ros.evaluation import benchmark
+from vidllm_ros.evaluation.benchmarks import benchmark
 from vidllm_ros.evaluation.errors import EvaluationError
 
 Item = TypeVar("Item")

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import fusion, trajectory
-from vidllm_ros.evaluation.benchmark import EvaluatedWindow, Report, Row
+from vidllm_ros.evaluation.benchmarks.benchmark import EvaluatedWindow, Report, Row
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.reconstruction import CloudErrors, cloud_metrics, summary
+from vidllm_ros.evaluation.metrics import fusion, trajectory
+from vidllm_ros.evaluation.metrics.reconstruction import CloudErrors, cloud_metrics, summary
 from vidllm_ros.model import VidLLM
 from vidllm_ros.perception.config import PerceptionConfig
 from vidllm_ros.perception.errors import FrameRejected
-from vidllm_ros.perception.images import to_tensor
+from vidllm_ros.perception.geometry.images import to_tensor
 from vidllm_ros.perception.pipeline import Pipeline
 from vidllm_ros.perception.types import Frame, WindowResult, WindowStatus
 

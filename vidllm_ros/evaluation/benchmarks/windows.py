@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from vidllm_ros.evaluation import captions, depth, poses, trajectory
-from vidllm_ros.evaluation.benchmark import EvaluatedWindow, Report, Row, nanmean
+from vidllm_ros.evaluation.benchmarks.benchmark import EvaluatedWindow, Report, Row, nanmean
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.metrics import (
+    captions,
+    depth,
+    poses,
+    trajectory,
+)
 from vidllm_ros.model import VidLLM
-from vidllm_ros.model.language_types import QuestionError, ScenePrefix
-from vidllm_ros.perception.images import to_tensor
+from vidllm_ros.model.reasoning.language_types import QuestionError, ScenePrefix
+from vidllm_ros.perception.geometry.images import to_tensor
 
 Evaluate = Callable[[EvaluatedWindow], dict[str, Any]]
 # Vid-LLM's row in Table 1 of the paper; validation set of ScanQA.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidllm_ros.evaluation.trajectory import ate, rotation_angle
+from vidllm_ros.evaluation.metrics.trajectory import ate, rotation_angle
 
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # metres of the way
 

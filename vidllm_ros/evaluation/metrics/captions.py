@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import java_metrics, ngrams
-from vidllm_ros.evaluation.dialects import any_reference, caption_dialect, polished
-from vidllm_ros.evaluation.dialects import dialect as named_dialect
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.qa import clean_answer
+from vidllm_ros.evaluation.metrics import java_metrics, ngrams
+from vidllm_ros.evaluation.metrics.dialects import any_reference, caption_dialect, polished
+from vidllm_ros.evaluation.metrics.dialects import dialect as named_dialect
+from vidllm_ros.evaluation.metrics.qa import clean_answer
 
 __all__ = ["clean_answer", "ngram_scores", "question_type", "scan2cap_score", "score", "sqa3d_score"]
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.qa import clean_answer
+from vidllm_ros.evaluation.metrics.qa import clean_answer
 
 Match = Callable[[str, Sequence[str]], tuple[bool, bool]]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vidllm_ros.evaluation.reconstruction import voxel_means
-from vidllm_ros.evaluation.trajectory import Similarity
+from vidllm_ros.evaluation.metrics.reconstruction import voxel_means
+from vidllm_ros.evaluation.metrics.trajectory import Similarity
 
 VOXEL, TRUNCATION, MAX_DEPTH = 0.04, 0.12, 5.0  # metres
 ICP_DISTANCE = 0.1  # metres; farther pairs do not pull, as CUT3R's and Pi3's evaluations have it

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.overlap import box_iou, check_boxes, oriented_box_iou, to_array
+from vidllm_ros.evaluation.metrics.overlap import box_iou, check_boxes, oriented_box_iou, to_array
 from vidllm_ros.model.outputs import Box3D
 
 __all__ = [

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.perception.voxels import sums_by_key
+from vidllm_ros.perception.mapping.voxels import sums_by_key
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 from rosbags.typesys import Stores, get_typestore
 
-from vidllm_ros.evaluation.bags import CAMERA_INFO, COMPRESSED_IMAGE, RecordedFrame
 from vidllm_ros.evaluation.errors import BagError
+from vidllm_ros.evaluation.recordings.bags import CAMERA_INFO, COMPRESSED_IMAGE, RecordedFrame
 
 INDEX = "frames.json"
 _FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}

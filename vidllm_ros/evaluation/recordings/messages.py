@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation.bags import stamp_ns
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.recordings.bags import stamp_ns
 from vidllm_ros.model.outputs import Box3D
 
 _POINT_FIELD = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}  # sensor_msgs/PointField

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from vidllm_ros.evaluation.bags import Bag
 from vidllm_ros.evaluation.errors import BagError
-from vidllm_ros.evaluation.transforms import TransformTree
+from vidllm_ros.evaluation.recordings.bags import Bag
+from vidllm_ros.evaluation.recordings.transforms import TransformTree
 
 ODOMETRY = "nav_msgs/msg/Odometry"
 

@@ -14,7 +14,7 @@ import numpy as np
 from vidllm_ros.perception.config import WindowConfig
 from vidllm_ros.perception.errors import FrameRejected
 from vidllm_ros.perception.types import Frame
-from vidllm_ros.perception.window import Outcome, WindowBuffer
+from vidllm_ros.perception.windows.window import Outcome, WindowBuffer
 
 MIN_WINDOWS = 3  # a replay should show at least two windows that were stitched to one before
 EVERY_FRAME = 60.0  # Hz, the largest sample rate

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.perception.save import save_trajectory
+from vidllm_ros.perception.mapping.save import save_trajectory
 
 
 def read_tum(path: str | Path) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from vidllm_ros.evaluation.bags import stamp_ns
+from vidllm_ros.evaluation.recordings.bags import stamp_ns
 
 MAX_GAP_NS = 200_000_000  # neighbouring transforms further apart are not interpolated
 MAX_DEPTH = 64  # of the chain; deeper means a loop

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.reconstruction import voxel_means
-from vidllm_ros.evaluation.trajectory import associate
+from vidllm_ros.evaluation.metrics.reconstruction import voxel_means
+from vidllm_ros.evaluation.metrics.trajectory import associate
 
 VOXEL = 0.02  # metres; what the metric reduces clouds to anyway
 MAX_FRAMES = 200  # spread over the recording; more hardly add a voxel

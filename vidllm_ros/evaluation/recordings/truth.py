@@ -12,14 +12,14 @@ import numpy as np
 import yaml
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation import messages
-from vidllm_ros.evaluation.bags import RAW_IMAGE, Bag, stamp_ns
 from vidllm_ros.evaluation.errors import BagError, EvaluationError
-from vidllm_ros.evaluation.folders import FrameFolder
-from vidllm_ros.evaluation.odometry import camera_path
-from vidllm_ros.evaluation.trajectory_files import read_tum
-from vidllm_ros.evaluation.transforms import TransformTree
-from vidllm_ros.evaluation.true_cloud import from_depth, read_cloud
+from vidllm_ros.evaluation.recordings import messages
+from vidllm_ros.evaluation.recordings.bags import RAW_IMAGE, Bag, stamp_ns
+from vidllm_ros.evaluation.recordings.folders import FrameFolder
+from vidllm_ros.evaluation.recordings.odometry import camera_path
+from vidllm_ros.evaluation.recordings.trajectory_files import read_tum
+from vidllm_ros.evaluation.recordings.transforms import TransformTree
+from vidllm_ros.evaluation.recordings.true_cloud import from_depth, read_cloud
 from vidllm_ros.model.outputs import Box3D
 
 BESIDE = "ground_truth"  # folder beside or inside a bag

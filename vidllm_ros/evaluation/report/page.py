@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from vidllm_ros.evaluation import images, plots, scene3d
+from vidllm_ros.evaluation.recordings.truth import GroundTruth
+from vidllm_ros.evaluation.report import images, plots, scene3d
 from vidllm_ros.evaluation.results import Replay
 from vidllm_ros.evaluation.scores import Scores, move
-from vidllm_ros.evaluation.truth import GroundTruth
 
 TEMPLATES = Path(__file__).parent / "templates"
 NANO_NOTE = (

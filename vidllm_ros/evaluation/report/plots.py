@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation.along_path import LengthError, PathErrors
-from vidllm_ros.evaluation.images import PREDICTED_PATH, TRUE_PATH
+from vidllm_ros.evaluation.metrics.along_path import LengthError, PathErrors
+from vidllm_ros.evaluation.report.images import PREDICTED_PATH, TRUE_PATH
 
 MAX_POINTS = 4000  # of a line in the page
 _FONT = {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 12, "color": "#1b1f24"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import images
+from vidllm_ros.evaluation.report import images
 from vidllm_ros.evaluation.results import Replay
 from vidllm_ros.model.outputs import Box3D
 

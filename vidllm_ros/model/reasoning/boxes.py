@@ -1,4 +1,4 @@
-"""Upright boxes as seven numbers: conversion, overlap, suppression, voting.
+"""Upright boxes as seven numbers: conversion, suppression, voting.
 
 A box vector is [cx, cy, cz, dx, dy, dz, yaw]: centre and full edge lengths in metres, and the turn about z in radians
 that takes the frame's x axis to the box's.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vidllm_ros.model.outputs import Box3D
+from vidllm_ros.model.reasoning.overlap import oriented_box_iou
 
 
 def box_vectors(boxes: Sequence[Box3D]) -> np.ndarray:
@@ -44,18 +45,6 @@ def points_inside(points: Tensor, boxes: Tensor) -> Tensor:
     return (local.abs() <= boxes[:, None, 3:6] / 2).all(dim=-1)
 
 
-def box_iou(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two box vectors [7], exact under any yaw."""
-    low = max(first[2] - first[5] / 2, second[2] - second[5] / 2)
-    high = min(first[2] + first[5] / 2, second[2] + second[5] / 2)
-    reach = (np.hypot(first[3], first[4]) + np.hypot(second[3], second[4])) / 2
-    if high <= low or np.hypot(first[0] - second[0], first[1] - second[1]) >= reach:
-        return 0.0
-    shared = _area(_clip(_footprint(first), _footprint(second))) * (high - low)
-    union = float(np.prod(first[3:6]) + np.prod(second[3:6])) - shared
-    return shared / union if union > 0 else 0.0
-
-
 def suppress(boxes: np.ndarray, scores: np.ndarray, max_iou: float) -> list[int]:
     """Greedy non-maximum suppression.
 
@@ -67,9 +56,10 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, max_iou: float) -> list[int]
     Returns:
         Indices of the boxes that stay, best first.
     """
+    iou = oriented_box_iou(boxes, boxes)
     kept: list[int] = []
     for index in np.argsort(-scores, kind="stable"):
-        if all(box_iou(boxes[index], boxes[other]) <= max_iou for other in kept):
+        if (iou[index, kept] <= max_iou).all():
             kept.append(int(index))
     return kept
 
@@ -105,34 +95,3 @@ def vote(boxes: np.ndarray, scores: np.ndarray, chosen: Sequence[int], reach: fl
         row[5] = np.exp(weight @ np.log(boxes[:, 5]))
         row[6] = np.arctan2(axes[1, 1], axes[0, 1])
     return result
-
-
-def _footprint(box: np.ndarray) -> np.ndarray:
-    """Corners on the ground [4, 2], counter-clockwise."""
-    cosine, sine = np.cos(box[6]), np.sin(box[6])
-    corners = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * box[3:5] / 2
-    return corners @ np.array([[cosine, sine], [-sine, cosine]]) + box[:2]
-
-
-def _clip(polygon: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """The part of a convex polygon [K, 2] within another, edge by edge of the window."""
-    for start, end in zip(window, np.roll(window, -1, axis=0), strict=True):
-        if len(polygon) == 0:
-            break
-        edge, offsets = end - start, polygon - start
-        side = edge[0] * offsets[:, 1] - edge[1] * offsets[:, 0]
-        corners = []
-        for index in range(len(polygon)):
-            following = (index + 1) % len(polygon)
-            if side[index] >= 0:
-                corners.append(polygon[index])
-            if side[index] * side[following] < 0:
-                share = side[index] / (side[index] - side[following])
-                corners.append(polygon[index] + share * (polygon[following] - polygon[index]))
-        polygon = np.array(corners).reshape(-1, 2)
-    return polygon
-
-
-def _area(polygon: np.ndarray) -> float:
-    x, y = polygon[:, 0], polygon[:, 1]
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)

@@ -9,8 +9,8 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from vidllm_ros.model.language_types import Generation
-from vidllm_ros.model.tokenizer import MarkIds, TextStream
+from vidllm_ros.model.reasoning.language_types import Generation
+from vidllm_ros.model.reasoning.tokenizer import MarkIds, TextStream
 
 
 def decode(

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidllm_ros.model.boxes import box_from_vector, points_inside, suppress, vote
-from vidllm_ros.model.grounding_layers import GroundingLayer, farthest_points
 from vidllm_ros.model.outputs import Box3D, SceneTokens
-from vidllm_ros.model.patches import PositionEncoding
+from vidllm_ros.model.reasoning.boxes import box_from_vector, points_inside, suppress, vote
+from vidllm_ros.model.reasoning.grounding_layers import GroundingLayer, farthest_points
+from vidllm_ros.model.reasoning.patches import PositionEncoding
 
 _MAX_LOG_SIZE = 3.0  # 20 m; beyond, exp would overflow before it learns
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vidllm_ros.model.patches import PositionEncoding
+from vidllm_ros.model.reasoning.patches import PositionEncoding
 
 
 def farthest_points(positions: Tensor, count: int) -> Tensor:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from vidllm_ros.model.decoding import decode
-from vidllm_ros.model.language_types import (
+from vidllm_ros.model.outputs import SceneTokens
+from vidllm_ros.model.reasoning.decoding import decode
+from vidllm_ros.model.reasoning.language_types import (
     Generation,
     LanguageConfig,
     LanguageLoss,
@@ -21,9 +22,8 @@ from vidllm_ros.model.language_types import (
     ScenePrefix,
     locate_pair,
 )
-from vidllm_ros.model.outputs import SceneTokens
-from vidllm_ros.model.packing import PREFIX, Pair, attention_mask, pack
-from vidllm_ros.model.tokenizer import (
+from vidllm_ros.model.reasoning.packing import PREFIX, Pair, attention_mask, pack
+from vidllm_ros.model.reasoning.tokenizer import (
     TextStream,
     add_conversation_marks,
     encode_answer,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from vidllm_ros.model.outputs import SceneTokens
-from vidllm_ros.model.tokenizer import LOC
+from vidllm_ros.model.reasoning.tokenizer import LOC
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vidllm_ros.model.config import AdapterConfig
-from vidllm_ros.model.layers import CrossAttention, Mlp, SelfAttention
+from vidllm_ros.model.reconstruction.layers import CrossAttention, Mlp, SelfAttention
 
 
 class Projection(nn.Module):

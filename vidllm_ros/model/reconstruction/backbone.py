@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from vidllm_ros.model.config import BackboneConfig
-from vidllm_ros.model.layers import Block
-from vidllm_ros.model.rope import RotaryEmbedding2D, patch_positions
+from vidllm_ros.model.reconstruction.layers import Block
+from vidllm_ros.model.reconstruction.rope import RotaryEmbedding2D, patch_positions
 
 
 class GlobalFrameBackbone(nn.Module):

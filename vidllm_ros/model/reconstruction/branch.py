@@ -7,16 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vidllm_ros.model.adapter import CrossTaskAdapter
-from vidllm_ros.model.backbone import GlobalFrameBackbone
-from vidllm_ros.model.camera_head import CameraHead
 from vidllm_ros.model.config import VidLLMConfig
-from vidllm_ros.model.depth_head import DepthHead
-from vidllm_ros.model.encoder import Encoder
-from vidllm_ros.model.metric_depth import MetricDepthModel
 from vidllm_ros.model.outputs import GeometryOutput
-from vidllm_ros.model.pose_encoding import decode_pose
-from vidllm_ros.model.scale import align_scale
+from vidllm_ros.model.reconstruction.adapter import CrossTaskAdapter
+from vidllm_ros.model.reconstruction.backbone import GlobalFrameBackbone
+from vidllm_ros.model.reconstruction.camera_head import CameraHead
+from vidllm_ros.model.reconstruction.depth_head import DepthHead
+from vidllm_ros.model.reconstruction.encoder import Encoder
+from vidllm_ros.model.reconstruction.metric_depth import MetricDepthModel
+from vidllm_ros.model.reconstruction.pose_encoding import decode_pose
+from vidllm_ros.model.reconstruction.scale import align_scale
 
 
 class RelatedFrames(NamedTuple):

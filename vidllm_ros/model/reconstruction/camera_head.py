@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidllm_ros.model.config import CameraHeadConfig
-from vidllm_ros.model.layers import Block, Mlp
+from vidllm_ros.model.reconstruction.layers import Block, Mlp
 
 ENCODING = 9
 

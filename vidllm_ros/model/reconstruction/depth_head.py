@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidllm_ros.model.config import DepthHeadConfig
-from vidllm_ros.model.dpt import DPTDecoder, add_uv
+from vidllm_ros.model.reconstruction.dpt import DPTDecoder, add_uv
 
 
 class DepthHead(nn.Module):

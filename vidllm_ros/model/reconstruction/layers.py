@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidllm_ros.model.rope import RotaryEmbedding2D
+from vidllm_ros.model.reconstruction.rope import RotaryEmbedding2D
 
 
 class LayerScale(nn.Module):

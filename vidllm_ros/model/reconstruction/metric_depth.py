@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidllm_ros.model.config import MetricDepthConfig
-from vidllm_ros.model.dpt import DPTDecoder
+from vidllm_ros.model.reconstruction.dpt import DPTDecoder
 
 PROBABILITY_MARGIN = 1e-4
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.0212, 50.0  # ZoeDepth's limits

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.transforms import TransformBuffer, TransformError
+from vidllm_ros.node.frames.transforms import TransformBuffer, TransformError
+from vidllm_ros.node.parameters.config import NodeConfig
 from vidllm_ros.perception.types import Window
 
 

@@ -9,11 +9,11 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
-from vidllm_ros.node.config import NodeConfig
 from vidllm_ros.node.conversions import matrix_from_transform, stamp_to_ns, transform_message
+from vidllm_ros.node.frames.transforms import TransformBuffer, TransformError
+from vidllm_ros.node.parameters.config import NodeConfig
 from vidllm_ros.node.qos import TF, TF_STATIC
-from vidllm_ros.node.transforms import TransformBuffer, TransformError
-from vidllm_ros.perception.transforms import invert
+from vidllm_ros.perception.geometry.transforms import invert
 
 
 class TfListener:

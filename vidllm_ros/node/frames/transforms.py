@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from vidllm_ros.perception.transforms import compose, invert
+from vidllm_ros.perception.geometry.transforms import compose, invert
 
 _NANOSECONDS = 1_000_000_000
 

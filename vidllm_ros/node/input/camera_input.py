@@ -14,11 +14,11 @@ from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from vidllm_ros.node.camera import CameraInfoError, CameraModel, CameraReader
-from vidllm_ros.node.config import NodeConfig
 from vidllm_ros.node.conversions import stamp_to_ns
-from vidllm_ros.node.images import ImageError, rgb_from_compressed, rgb_from_image
-from vidllm_ros.node.input_monitor import InputMonitor
+from vidllm_ros.node.input.camera import CameraInfoError, CameraModel, CameraReader
+from vidllm_ros.node.input.images import ImageError, rgb_from_compressed, rgb_from_image
+from vidllm_ros.node.input.input_monitor import InputMonitor
+from vidllm_ros.node.parameters.config import NodeConfig
 from vidllm_ros.node.qos import camera_qos
 from vidllm_ros.node.throttle import Throttle
 from vidllm_ros.perception.errors import FrameRejected

@@ -8,8 +8,8 @@ from pathlib import Path
 from rclpy.node import Node
 from rclpy.utilities import get_rmw_implementation_identifier
 
-from vidllm_ros.node.camera_input import CameraInput
-from vidllm_ros.node.endpoints import image_topics, refused
+from vidllm_ros.node.input.camera_input import CameraInput
+from vidllm_ros.node.input.endpoints import image_topics, refused
 from vidllm_ros.node.qos import describe
 
 PATIENCE = 5.0  # seconds without an image after which it is worth a word
@@ -56,7 +56,7 @@ def profile_path() -> Path | None:
             return installed
     except (ImportError, LookupError):
         pass
-    source = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
+    source = Path(__file__).resolve().parents[3] / "config" / "fastdds.xml"
     return source if source.exists() else None
 
 

@@ -11,10 +11,10 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from vidllm_ros.node.health import Health
-from vidllm_ros.node.input_monitor import InputState
-from vidllm_ros.perception.frames import FrameCounts
+from vidllm_ros.node.input.input_monitor import InputState
+from vidllm_ros.node.output.health import Health
 from vidllm_ros.perception.types import ScaleSource, WindowStatus
+from vidllm_ros.perception.windows.frames import FrameCounts
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field
 
 from vidllm_ros.node.throttle import Throttle
-from vidllm_ros.perception.memory import is_out_of_memory
+from vidllm_ros.perception.out_of_memory import is_out_of_memory
 from vidllm_ros.perception.types import WindowResult
 
 _LOGGER = logging.getLogger(__name__)

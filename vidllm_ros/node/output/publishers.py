@@ -17,11 +17,11 @@ from visualization_msgs.msg import MarkerArray
 from vidllm_ros.model.outputs import Box3D
 from vidllm_ros.msg import WindowInfo
 from vidllm_ros.node import conversions
-from vidllm_ros.node.markers import scene_markers
+from vidllm_ros.node.output.markers import scene_markers
+from vidllm_ros.node.output.window_info import window_info
 from vidllm_ros.node.qos import EVENTS, LATCHED, PER_WINDOW, POSES
-from vidllm_ros.node.window_info import window_info
-from vidllm_ros.perception.frames import FrameCounts
 from vidllm_ros.perception.types import ScaleSource, WindowResult, WindowStatus
+from vidllm_ros.perception.windows.frames import FrameCounts
 
 # Standard deviations of a pose. The network gives none, so these are stated, not estimated: a part that every pose has,
 # and the share of the way since the window's first camera by which the scale may be wrong.

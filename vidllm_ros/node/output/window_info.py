@@ -9,8 +9,8 @@ from std_msgs.msg import Header
 
 from vidllm_ros.msg import WindowInfo
 from vidllm_ros.node.conversions import drop_lists, ns_to_stamp
-from vidllm_ros.perception.frames import FrameCounts
 from vidllm_ros.perception.types import ScaleSource, WindowResult, WindowStatus
+from vidllm_ros.perception.windows.frames import FrameCounts
 
 _STATUS = {
     WindowStatus.FIRST: WindowInfo.STATUS_FIRST,

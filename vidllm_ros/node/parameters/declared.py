@@ -11,7 +11,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from vidllm_ros.node.config import Changes, NodeConfig, NodeParameter
+from vidllm_ros.node.parameters.config import Changes, NodeConfig, NodeParameter
 from vidllm_ros.perception import config as perception_config
 from vidllm_ros.perception.config import Parameter, PerceptionConfig
 from vidllm_ros.perception.errors import ConfigError

@@ -7,14 +7,14 @@ import textwrap
 from collections.abc import Iterator
 from itertools import groupby
 
-from vidllm_ros.node.config import Changes, NodeConfig, NodeParameter
+from vidllm_ros.node.parameters.config import Changes, NodeConfig, NodeParameter
 from vidllm_ros.perception.config import Parameter, PerceptionConfig
 
 _HEADER = """\
 # Every parameter of the node with its default; `ros2 param describe /vidllm NAME` says the same about a running node.
 # Those marked fixed change only while the node is unconfigured.
 # A value on the command line wins: ros2 launch vidllm_ros vidllm.launch.py params_file:=my.yaml device:=cpu
-# Written by: python -m vidllm_ros.node.parameter_file > config/vidllm.yaml
+# Written by: python -m vidllm_ros.node.parameters.parameter_file > config/vidllm.yaml
 
 /**:
   ros__parameters:

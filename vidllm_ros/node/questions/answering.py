@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from vidllm_ros.model import QuestionError
 from vidllm_ros.node import conversions
-from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.health import Health, describe
-from vidllm_ros.node.questions import ErrorCode, Question, Reply, Request, Scope, Task
-from vidllm_ros.node.transforms import TransformBuffer, TransformError
-from vidllm_ros.node.wording import describe_boxes, object_phrase
+from vidllm_ros.node.frames.transforms import TransformBuffer, TransformError
+from vidllm_ros.node.output.health import Health, describe
+from vidllm_ros.node.parameters.config import NodeConfig
+from vidllm_ros.node.questions.exchange import ErrorCode, Question, Reply, Request, Scope, Task
+from vidllm_ros.node.questions.wording import describe_boxes, object_phrase
 from vidllm_ros.perception.errors import NoWindowError, StampNotHeldError
-from vidllm_ros.perception.memory import is_out_of_memory
+from vidllm_ros.perception.out_of_memory import is_out_of_memory
 from vidllm_ros.perception.pipeline import Pipeline
 from vidllm_ros.perception.types import Answer, Box3D
 

@@ -17,7 +17,7 @@ from rclpy.task import Future
 from vidllm_ros.action import Query as QueryAction
 from vidllm_ros.node import conversions
 from vidllm_ros.node.qos import REQUESTS, TEXT
-from vidllm_ros.node.questions import ErrorCode, Question, Reply, RequestError, check_request
+from vidllm_ros.node.questions.exchange import ErrorCode, Question, Reply, RequestError, check_request
 from vidllm_ros.node.worker import NotActiveError, QueueFullError
 from vidllm_ros.srv import Query as QueryService
 

@@ -15,11 +15,11 @@ from typing import Protocol
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.perception.normal_equations import NormalEquations, adjoint, exponential
-from vidllm_ros.perception.pair_terms import match_pairs
-from vidllm_ros.perception.point_terms import PointTerms
-from vidllm_ros.perception.sightings import Sightings
-from vidllm_ros.perception.transforms import invert, nearest_rotation
+from vidllm_ros.perception.adjustment.normal_equations import NormalEquations, adjoint, exponential
+from vidllm_ros.perception.adjustment.pair_terms import match_pairs
+from vidllm_ros.perception.adjustment.point_terms import PointTerms
+from vidllm_ros.perception.adjustment.sightings import Sightings
+from vidllm_ros.perception.geometry.transforms import invert, nearest_rotation
 
 # Standard deviations.
 _SCALE_ERROR = 0.007  # relative, of the mean depth of a window; of one frame's, sqrt(frames) times as much

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidllm_ros.perception.normal_equations import VARIABLES, NormalEquations, adjoint
-from vidllm_ros.perception.sightings import FITS, MIN_DEPTH, PIXEL_ERROR, Sightings
-from vidllm_ros.perception.transforms import invert
+from vidllm_ros.perception.adjustment.normal_equations import VARIABLES, NormalEquations, adjoint
+from vidllm_ros.perception.adjustment.sightings import FITS, MIN_DEPTH, PIXEL_ERROR, Sightings
+from vidllm_ros.perception.geometry.transforms import invert
 
 # How many frames lie between the two of a pair. Neighbours see nearly the same; the far ones keep a long window
 # together.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidllm_ros.perception.normal_equations import VARIABLES, NormalEquations
-from vidllm_ros.perception.sightings import FITS, MIN_DEPTH, PIXEL_ERROR, Sightings
-from vidllm_ros.perception.transforms import invert
+from vidllm_ros.perception.adjustment.normal_equations import VARIABLES, NormalEquations
+from vidllm_ros.perception.adjustment.sightings import FITS, MIN_DEPTH, PIXEL_ERROR, Sightings
+from vidllm_ros.perception.geometry.transforms import invert
 
 DEPTH_ERROR = 0.03  # relative, of a point; the same in all frames that see it, because their depths err alike
 _POINT_ERROR = 30.0  # metres that a step may move a point which nothing else holds

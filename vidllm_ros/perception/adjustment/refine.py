@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from vidllm_ros.perception.bundle_adjustment import adjust
-from vidllm_ros.perception.sightings import Sightings
-from vidllm_ros.perception.tracks import PointTracks
-from vidllm_ros.perception.transforms import invert
+from vidllm_ros.perception.adjustment.bundle_adjustment import adjust
+from vidllm_ros.perception.adjustment.sightings import Sightings
+from vidllm_ros.perception.adjustment.tracks import PointTracks
+from vidllm_ros.perception.geometry.transforms import invert
 from vidllm_ros.perception.types import Reconstruction
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from vidllm_ros.perception.config import RefineConfig
-from vidllm_ros.perception.frame_cache import FrameCache
+from vidllm_ros.perception.geometry.frame_cache import FrameCache
 from vidllm_ros.perception.types import Frame
 
 _MAX_ELONGATION = 4  # an image of 16 x 16384 pixels is not enlarged to 112 x 114688

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from vidllm_ros.model import VidLLM
-from vidllm_ros.perception.frame_cache import FrameCache
-from vidllm_ros.perception.images import fit_image, to_tensor
+from vidllm_ros.perception.geometry.frame_cache import FrameCache
+from vidllm_ros.perception.geometry.images import fit_image, to_tensor
 from vidllm_ros.perception.types import Frame
 
 _BATCH = 8  # frames encoded at once; bounds the memory

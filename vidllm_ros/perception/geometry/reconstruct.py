@@ -9,9 +9,9 @@ from vidllm_ros.model import VidLLM
 from vidllm_ros.model.outputs import GeometryOutput
 from vidllm_ros.perception.config import CameraConfig
 from vidllm_ros.perception.errors import InferenceError
-from vidllm_ros.perception.features import FrameFeatures
-from vidllm_ros.perception.images import image_to_network
-from vidllm_ros.perception.transforms import invert, nearest_rotation
+from vidllm_ros.perception.geometry.features import FrameFeatures
+from vidllm_ros.perception.geometry.images import image_to_network
+from vidllm_ros.perception.geometry.transforms import invert, nearest_rotation
 from vidllm_ros.perception.types import Reconstruction, Window
 
 

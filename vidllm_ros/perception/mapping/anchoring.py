@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidllm_ros.perception.config import PerceptionConfig
-from vidllm_ros.perception.similarity import fit_similarity
-from vidllm_ros.perception.stitching import Placement, fit_problem
-from vidllm_ros.perception.transforms import compose, invert, is_rigid
+from vidllm_ros.perception.geometry.transforms import compose, invert, is_rigid
+from vidllm_ros.perception.mapping.similarity import fit_similarity
+from vidllm_ros.perception.mapping.stitching import Placement, fit_problem
 from vidllm_ros.perception.types import Reconstruction
 
 

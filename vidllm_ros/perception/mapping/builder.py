@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vidllm_ros.model import VidLLM
-from vidllm_ros.perception.anchoring import place_by_poses
-from vidllm_ros.perception.cloud import PointCloud, empty_cloud, window_cloud
 from vidllm_ros.perception.config import PerceptionConfig
-from vidllm_ros.perception.gravity import find_gravity, level_pose
-from vidllm_ros.perception.map import CameraPath, VoxelMap
-from vidllm_ros.perception.scene import SceneMemory
-from vidllm_ros.perception.stitching import Alignment, Placement, align_window
-from vidllm_ros.perception.transforms import invert, scale_translation
+from vidllm_ros.perception.geometry.transforms import invert, scale_translation
+from vidllm_ros.perception.mapping.anchoring import place_by_poses
+from vidllm_ros.perception.mapping.cloud import PointCloud, empty_cloud, window_cloud
+from vidllm_ros.perception.mapping.gravity import find_gravity, level_pose
+from vidllm_ros.perception.mapping.map import CameraPath, VoxelMap
+from vidllm_ros.perception.mapping.scene_memory import SceneMemory
+from vidllm_ros.perception.mapping.stitching import Alignment, Placement, align_window
 from vidllm_ros.perception.types import Frame, Reconstruction, ScaleSource, Window, WindowStatus
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidllm_ros.perception.config import CloudConfig
+from vidllm_ros.perception.mapping.voxels import sums_by_key, voxel_cells, voxel_keys
 from vidllm_ros.perception.types import Reconstruction
-from vidllm_ros.perception.voxels import sums_by_key, voxel_cells, voxel_keys
 
 _MAX_PIXELS = 3_000_000  # a window of 32 large images has more; voxels average them anyway
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import open3d as o3d
 
-from vidllm_ros.perception.cloud import window_cloud
 from vidllm_ros.perception.config import CloudConfig, GravityConfig
-from vidllm_ros.perception.transforms import compose
+from vidllm_ros.perception.geometry.transforms import compose
+from vidllm_ros.perception.mapping.cloud import window_cloud
 from vidllm_ros.perception.types import Reconstruction
 
 CAMERA_UP = np.array([0.0, -1.0, 0.0])  # of an optical frame: y points down

@@ -6,11 +6,11 @@ from collections import deque
 
 import numpy as np
 
-from vidllm_ros.perception.cloud import PointCloud, empty_cloud
 from vidllm_ros.perception.config import MapConfig
-from vidllm_ros.perception.stitching import Placement
-from vidllm_ros.perception.transforms import scale_translation
-from vidllm_ros.perception.voxels import CELLS, sums_by_key, voxel_cells, voxel_keys
+from vidllm_ros.perception.geometry.transforms import scale_translation
+from vidllm_ros.perception.mapping.cloud import PointCloud, empty_cloud
+from vidllm_ros.perception.mapping.stitching import Placement
+from vidllm_ros.perception.mapping.voxels import CELLS, sums_by_key, voxel_cells, voxel_keys
 
 _ORIGIN = CELLS // 2  # where the map's origin lies among the cells
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidllm_ros.perception.transforms import nearest_rotation, rotation_angle
+from vidllm_ros.perception.geometry.transforms import nearest_rotation, rotation_angle
 
 _ITERATIONS = 10
 _HUBER = 1.345  # 95 % efficiency for normal noise

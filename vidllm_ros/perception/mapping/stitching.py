@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidllm_ros.perception.cloud import unproject
 from vidllm_ros.perception.config import StitchConfig
-from vidllm_ros.perception.similarity import Similarity, fit_similarity
-from vidllm_ros.perception.transforms import compose, scale_translation
+from vidllm_ros.perception.geometry.transforms import compose, scale_translation
+from vidllm_ros.perception.mapping.cloud import unproject
+from vidllm_ros.perception.mapping.similarity import Similarity, fit_similarity
 from vidllm_ros.perception.types import Reconstruction
 
 _MAX_PAIRS = 4_000

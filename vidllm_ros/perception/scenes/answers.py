@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from vidllm_ros.model import ScenePrefix, VidLLM
-from vidllm_ros.perception.scene import box_to_map
+from vidllm_ros.perception.scenes.scene import box_to_map
 from vidllm_ros.perception.types import Answer, Box3D, Scene
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from vidllm_ros.perception.config import WindowConfig
-from vidllm_ros.perception.continuity import Continuity
 from vidllm_ros.perception.errors import DropReason, FrameRejected
-from vidllm_ros.perception.frames import FrameCounts, FrameLedger, check_frame
-from vidllm_ros.perception.sampling import FrameSampler
 from vidllm_ros.perception.types import Frame, Window
+from vidllm_ros.perception.windows.continuity import Continuity
+from vidllm_ros.perception.windows.frames import FrameCounts, FrameLedger, check_frame
+from vidllm_ros.perception.windows.sampling import FrameSampler
 
 
 class Outcome(Enum):

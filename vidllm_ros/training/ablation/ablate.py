@@ -16,15 +16,15 @@ from transformers import PreTrainedTokenizerBase
 from vidllm_ros.model.config import VidLLMConfig
 from vidllm_ros.model.vidllm import VidLLM
 from vidllm_ros.model.whole_files import replacing
-from vidllm_ros.training.ablations import ABLATIONS, Ablation, AblationError
-from vidllm_ros.training.data_stream import mixed_batches
-from vidllm_ros.training.joint_phase import JointModel, JointPhase, JointPhaseConfig
+from vidllm_ros.training.ablation.ablations import ABLATIONS, Ablation, AblationError
+from vidllm_ros.training.data.stream import mixed_batches
+from vidllm_ros.training.evaluate.rooms_report import evaluate_rooms
 from vidllm_ros.training.loop import LoopConfig, TrainingLoop
 from vidllm_ros.training.processes import world_size
-from vidllm_ros.training.recipe import train_stage_1
 from vidllm_ros.training.rooms import room_sample
-from vidllm_ros.training.rooms_report import evaluate_rooms
-from vidllm_ros.training.teachers import Teacher
+from vidllm_ros.training.stages.joint import JointModel, JointPhase, JointPhaseConfig
+from vidllm_ros.training.stages.recipe import train_stage_1
+from vidllm_ros.training.stages.teachers import Teacher
 
 PROBES = 8  # times that the loss on held-out rooms is looked at, evenly over stage 2
 LOSS_ROOMS = 8

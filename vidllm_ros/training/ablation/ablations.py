@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from vidllm_ros.model.config import VidLLMConfig
-from vidllm_ros.training.distillation_loss import DistillationWeights
+from vidllm_ros.training.losses.distillation import DistillationWeights
 
 BOTH_TEACHERS = DistillationWeights()
 

@@ -9,9 +9,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from vidllm_ros.model.config import VidLLMConfig
 from vidllm_ros.training.data import DataError, SceneSource, open_data
+from vidllm_ros.training.data.room_stream import ahead_of_time
 from vidllm_ros.training.data.rooms import RoomSource
 from vidllm_ros.training.processes import process_index, world_size
-from vidllm_ros.training.room_stream import ahead_of_time
 from vidllm_ros.training.sample import Sample
 
 _FIRST_ROOMS = 10_000_000  # rooms that each worker renders before it would meet the next one's

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidllm_ros.evaluation import command
+from vidllm_ros.evaluation.benchmarks import command
 from vidllm_ros.evaluation.errors import EvaluationError
 
 if TYPE_CHECKING:
-    from vidllm_ros.evaluation.benchmark import EvaluatedWindow, Question
+    from vidllm_ros.evaluation.benchmarks.benchmark import EvaluatedWindow, Question
     from vidllm_ros.model.config import VidLLMConfig
-    from vidllm_ros.training.data.annotations import AnnotatedScan
-    from vidllm_ros.training.data.scenes import SceneSource
+    from vidllm_ros.training.data.scannet.annotations import AnnotatedScan
+    from vidllm_ros.training.data.scannet.scenes import SceneSource
     from vidllm_ros.training.sample import Sample
 
 MODELS_DIALECTS = "scanqa,video3dllm,llava3d"
@@ -78,7 +78,7 @@ def add_dialects(parser: argparse.ArgumentParser, default: str, others: str) -> 
 def open_scenes(arguments: argparse.Namespace, config: VidLLMConfig) -> SceneSource:
     """The source that ``--data`` and its companions name, with windows of ``--frames``."""
     from vidllm_ros.training.data import open_data
-    from vidllm_ros.training.data.scenes import SceneSource
+    from vidllm_ros.training.data.scannet.scenes import SceneSource
 
     if arguments.frames:
         config = replace(config, window_size=arguments.frames)
@@ -94,8 +94,8 @@ def open_scenes(arguments: argparse.Namespace, config: VidLLMConfig) -> SceneSou
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from vidllm_ros.evaluation import window_benchmarks
-    from vidllm_ros.evaluation.dialects import dialect
+    from vidllm_ros.evaluation.benchmarks import windows as window_benchmarks
+    from vidllm_ros.evaluation.metrics.dialects import dialect
 
     name = arguments.name
     dialects = arguments.dialects.split(",") if name == "scanqa" else []
@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def asked_window(scan: AnnotatedScan) -> EvaluatedWindow:
     """A scan with every question about it; a question's key is its scene and its number there."""
-    from vidllm_ros.evaluation.benchmark import Question
+    from vidllm_ros.evaluation.benchmarks.benchmark import Question
 
     questions = []
     for k, asked in enumerate(scan.annotations):
@@ -133,7 +133,7 @@ def asked_window(scan: AnnotatedScan) -> EvaluatedWindow:
 
 def window_of(sample: Sample, questions: tuple[Question, ...] = ()) -> EvaluatedWindow:
     """A training sample as the benchmarks see it."""
-    from vidllm_ros.evaluation.benchmark import EvaluatedWindow
+    from vidllm_ros.evaluation.benchmarks.benchmark import EvaluatedWindow
     from vidllm_ros.training.rooms import scene_from_world
 
     return EvaluatedWindow(

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidllm_ros.evaluation import command
+from vidllm_ros.evaluation.benchmarks import command
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.training.evaluate_data import add_dialects, add_scene_arguments, open_scenes, window_of
+from vidllm_ros.training.evaluate.data import add_dialects, add_scene_arguments, open_scenes, window_of
 
 if TYPE_CHECKING:
-    from vidllm_ros.evaluation.referring import Reference, ReferredScene
-    from vidllm_ros.training.data.annotations import AnnotatedScan
+    from vidllm_ros.evaluation.benchmarks.candidates import Reference, ReferredScene
+    from vidllm_ros.training.data.scannet.annotations import AnnotatedScan
 
 ABOUT = {
     "scan2cap": ("captions of objects on Scan2Cap", "ScanRefer's annotations, ScanRefer_filtered_val.json"),
@@ -54,10 +54,10 @@ def add_parsers(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from vidllm_ros.evaluation import referring_benchmarks as benchmarks
-    from vidllm_ros.evaluation import scannet
-    from vidllm_ros.evaluation.dialects import caption_dialect
-    from vidllm_ros.training.data.scan2cap import QUESTION
+    from vidllm_ros.evaluation.benchmarks import referring as benchmarks
+    from vidllm_ros.evaluation.benchmarks import scannet
+    from vidllm_ros.evaluation.metrics.dialects import caption_dialect
+    from vidllm_ros.training.data.scannet.scan2cap import QUESTION
 
     name = arguments.name
     proposals = getattr(arguments, "proposals", None)
@@ -109,8 +109,8 @@ def referred_scene(scan: AnnotatedScan, scene: str, proposals: Path | None, by_o
     """
     import numpy as np
 
-    from vidllm_ros.evaluation.referring import ReferredScene
-    from vidllm_ros.training.data.mask3d import read_proposals
+    from vidllm_ros.evaluation.benchmarks.candidates import ReferredScene
+    from vidllm_ros.training.data.scannet.mask3d import read_proposals
     from vidllm_ros.training.rooms import scene_from_world
 
     assert scan.objects is not None
@@ -129,7 +129,7 @@ def referred_scene(scan: AnnotatedScan, scene: str, proposals: Path | None, by_o
 
 
 def _by_annotation(scene: str, known: list[tuple[int, Any]]) -> tuple[Reference, ...]:
-    from vidllm_ros.evaluation.referring import Reference
+    from vidllm_ros.evaluation.benchmarks.candidates import Reference
 
     made = []
     for k, one in known:
@@ -140,7 +140,7 @@ def _by_annotation(scene: str, known: list[tuple[int, Any]]) -> tuple[Reference,
 
 def _by_object(scene: str, known: list[tuple[int, Any]]) -> tuple[Reference, ...]:
     """One for each object and name of it, the key of the published scripts."""
-    from vidllm_ros.evaluation.referring import Reference
+    from vidllm_ros.evaluation.benchmarks.candidates import Reference
 
     gathered: dict[str, Reference] = {}
     for _, one in known:

@@ -10,19 +10,19 @@ from functools import cache
 import numpy as np
 import torch
 
-from vidllm_ros.evaluation import depth as depth_metrics
-from vidllm_ros.evaluation import poses as pose_metrics
-from vidllm_ros.evaluation.grounding import oriented_box_iou, to_array
-from vidllm_ros.evaluation.qa import clean_answer
-from vidllm_ros.evaluation.reconstruction import cloud_metrics
+from vidllm_ros.evaluation.metrics import depth as depth_metrics
+from vidllm_ros.evaluation.metrics import poses as pose_metrics
+from vidllm_ros.evaluation.metrics.grounding import oriented_box_iou, to_array
+from vidllm_ros.evaluation.metrics.qa import clean_answer
+from vidllm_ros.evaluation.metrics.reconstruction import cloud_metrics
 from vidllm_ros.model import Box3D, VidLLM
-from vidllm_ros.model.boxes import box_from_vector, box_vectors
 from vidllm_ros.model.outputs import GeometryOutput
-from vidllm_ros.perception.images import to_tensor
-from vidllm_ros.training.adjusted_cameras import adjust_cameras
-from vidllm_ros.training.geometry_targets import unproject
+from vidllm_ros.model.reasoning.boxes import box_from_vector, box_vectors
+from vidllm_ros.perception.geometry.images import to_tensor
+from vidllm_ros.training.losses.targets import unproject
 from vidllm_ros.training.rooms import box_in_scene, room, scene_from_world, visible_boxes
 from vidllm_ros.training.sample import Sample
+from vidllm_ros.training.stages.adjusted_cameras import adjust_cameras
 
 LOCATE_KIND = "locate"
 # Constant depths in metres, the best of which is the baseline for depth.

@@ -6,10 +6,10 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vidllm_ros.evaluation import command
+from vidllm_ros.evaluation.benchmarks import command
 
 if TYPE_CHECKING:
-    from vidllm_ros.training.rooms_report import RoomsReport
+    from vidllm_ros.training.evaluate.rooms_report import RoomsReport
     from vidllm_ros.training.sample import Sample
 
 
@@ -25,9 +25,9 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print the table."""
     from vidllm_ros.perception.config import RefineConfig
-    from vidllm_ros.training.room_scores import RoomScores, mean_sizes, score_room
+    from vidllm_ros.training.evaluate.room_scores import RoomScores, mean_sizes, score_room
+    from vidllm_ros.training.evaluate.rooms_report import TASKS, RoomsReport, further_figures, summarize
     from vidllm_ros.training.rooms import room_sample
-    from vidllm_ros.training.rooms_report import TASKS, RoomsReport, further_figures, summarize
 
     model = command.load_model(arguments)
     frames = arguments.frames or model.config.window_size

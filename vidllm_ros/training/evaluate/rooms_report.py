@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import poses as pose_metrics
-from vidllm_ros.evaluation.grounding import mean_average_precision
-from vidllm_ros.evaluation.intervals import Interval, bootstrap, bootstrap_difference
+from vidllm_ros.evaluation.metrics import poses as pose_metrics
+from vidllm_ros.evaluation.metrics.grounding import mean_average_precision
+from vidllm_ros.evaluation.metrics.intervals import Interval, bootstrap, bootstrap_difference
 from vidllm_ros.model import VidLLM
-from vidllm_ros.training.room_scores import CONSTANTS, RoomScores, mean_sizes, read_boxes, score_room
+from vidllm_ros.training.evaluate.room_scores import CONSTANTS, RoomScores, mean_sizes, read_boxes, score_room
 from vidllm_ros.training.rooms import room_sample
 
 TASKS = 24  # questions about a room

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import command
-from vidllm_ros.training.evaluate_data import add_scene_arguments, window_of
+from vidllm_ros.evaluation.benchmarks import command
+from vidllm_ros.training.evaluate.data import add_scene_arguments, window_of
 
 if TYPE_CHECKING:
-    from vidllm_ros.evaluation.surface_benchmark import ScannedRoom
+    from vidllm_ros.evaluation.benchmarks.surface import ScannedRoom
     from vidllm_ros.model.config import VidLLMConfig
     from vidllm_ros.perception.types import Frame
 
@@ -37,9 +37,9 @@ def run(arguments: Any) -> int:
     """Evaluate and print the table."""
     from dataclasses import replace
 
-    from vidllm_ros.evaluation import surface_benchmark
+    from vidllm_ros.evaluation.benchmarks import surface as surface_benchmark
     from vidllm_ros.perception.config import PerceptionConfig
-    from vidllm_ros.training.data.scannet import find_scenes
+    from vidllm_ros.training.data.scannet.scans import find_scenes
 
     data, stitch = arguments.data, arguments.stitch
     scenes = find_scenes(data, arguments.list)
@@ -71,13 +71,13 @@ def scanned_room(
     Raises:
         DataError: no frames, too few usable ones, no mesh, or a broken file.
     """
-    from vidllm_ros.evaluation.surface_benchmark import ScannedRoom
+    from vidllm_ros.evaluation.benchmarks.surface import ScannedRoom
     from vidllm_ros.perception.types import Frame
     from vidllm_ros.training.data.errors import DataError, log
     from vidllm_ros.training.data.frames import read_window
-    from vidllm_ros.training.data.scannet import read_axis_alignment
-    from vidllm_ros.training.data.scannet_frames import open_frames
-    from vidllm_ros.training.data.scannet_objects import object_files, read_mesh
+    from vidllm_ros.training.data.scannet.frames import open_frames
+    from vidllm_ros.training.data.scannet.objects import object_files, read_mesh
+    from vidllm_ros.training.data.scannet.scans import read_axis_alignment
 
     folder = scans / scene
     T_world_scan = read_axis_alignment(folder / f"{scene}.txt")

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidllm_ros.model.backbone import GlobalFrameBackbone
-from vidllm_ros.model.layers import SelfAttention
-from vidllm_ros.training.geometry_targets import GeometryTargets
+from vidllm_ros.model.reconstruction.backbone import GlobalFrameBackbone
+from vidllm_ros.model.reconstruction.layers import SelfAttention
+from vidllm_ros.training.losses.targets import GeometryTargets
 from vidllm_ros.training.sample import Sample
 
 IGNORED = -100

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vidllm_ros.model.outputs import GeometryOutput
-from vidllm_ros.model.pose_encoding import decode_pose
-from vidllm_ros.training.geometry_targets import GeometryTargets, unproject
+from vidllm_ros.model.reconstruction.pose_encoding import decode_pose
+from vidllm_ros.training.losses.targets import GeometryTargets, unproject
 from vidllm_ros.training.processes import in_float32
 
 

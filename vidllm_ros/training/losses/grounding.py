@@ -12,9 +12,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from vidllm_ros.model.boxes import points_inside
-from vidllm_ros.model.grounding import GroundingOutput
-from vidllm_ros.training.box_loss import box_l1, box_overlap, long_side_first, quarter_turned, yaw_error
+from vidllm_ros.model.reasoning.boxes import points_inside
+from vidllm_ros.model.reasoning.grounding import GroundingOutput
+from vidllm_ros.training.losses.boxes import box_l1, box_overlap, long_side_first, quarter_turned, yaw_error
 
 _NEARLY_SQUARE = 0.8  # short over long side
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidllm_ros.model.grounding import GroundingDecoder
+from vidllm_ros.model.reasoning.grounding import GroundingDecoder
 
 _STRUCTURE_WEIGHT = 0.2  # most seeds lie on walls and floor
 

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidllm_ros.model.language_types import locate_pair
 from vidllm_ros.model.outputs import SceneTokens
+from vidllm_ros.model.reasoning.language_types import locate_pair
 from vidllm_ros.model.vidllm import VidLLM
-from vidllm_ros.training.grounding_loss import GroundingLoss, GroundingWeights, grounding_loss
-from vidllm_ros.training.query_classes import QueryClassifier
-from vidllm_ros.training.reasoning_scene import COLOR_NAMES, Question, ReconstructedScene
+from vidllm_ros.training.losses.grounding import GroundingLoss, GroundingWeights, grounding_loss
+from vidllm_ros.training.losses.query_classes import QueryClassifier
+from vidllm_ros.training.losses.reasoning_scene import COLOR_NAMES, Question, ReconstructedScene
+from vidllm_ros.training.losses.word_alignment import alignment_loss, word_embeddings
 from vidllm_ros.training.rooms import LABELS
-from vidllm_ros.training.word_alignment import alignment_loss, word_embeddings
 
 
 @dataclass(frozen=True)

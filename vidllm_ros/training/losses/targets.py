@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidllm_ros.model.pose_encoding import encode_pose
-from vidllm_ros.perception.images import to_tensor
+from vidllm_ros.model.reconstruction.pose_encoding import encode_pose
+from vidllm_ros.perception.geometry.images import to_tensor
 from vidllm_ros.training.sample import Sample
 
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidllm_ros.model.language import LanguageModel
-from vidllm_ros.model.tokenizer import encode_text
+from vidllm_ros.model.reasoning.language import LanguageModel
+from vidllm_ros.model.reasoning.tokenizer import encode_text
 
 _TEMPERATURE = 0.1
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from vidllm_ros.model.outputs import GeometryOutput
+from vidllm_ros.perception.adjustment.refine import refine
+from vidllm_ros.perception.adjustment.tracks import Tracks
 from vidllm_ros.perception.config import CameraConfig, RefineConfig
-from vidllm_ros.perception.reconstruct import from_geometry
-from vidllm_ros.perception.refine import refine
-from vidllm_ros.perception.tracks import Tracks
-from vidllm_ros.perception.transforms import invert
+from vidllm_ros.perception.geometry.reconstruct import from_geometry
+from vidllm_ros.perception.geometry.transforms import invert
 from vidllm_ros.perception.types import Frame, Window
 
 

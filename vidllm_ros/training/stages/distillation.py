@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from vidllm_ros.model.reconstruction import ReconstructionModel
-from vidllm_ros.training.distillation_loss import DistillationLoss, DistillationWeights
-from vidllm_ros.training.geometry_targets import stacked_images
+from vidllm_ros.model.reconstruction.branch import ReconstructionModel
+from vidllm_ros.training.losses.distillation import DistillationLoss, DistillationWeights
+from vidllm_ros.training.losses.targets import stacked_images
 from vidllm_ros.training.sample import Sample
-from vidllm_ros.training.teachers import Teacher
+from vidllm_ros.training.stages.teachers import Teacher
 
 
 class DistillationModel(nn.Module):

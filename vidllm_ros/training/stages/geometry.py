@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from vidllm_ros.model.reconstruction import ReconstructionModel
-from vidllm_ros.training.auxiliary import AttentionProbe, AuxiliaryHeads
-from vidllm_ros.training.geometry_loss import GeometryLossConfig, geometry_losses
-from vidllm_ros.training.geometry_targets import geometry_targets
+from vidllm_ros.model.reconstruction.branch import ReconstructionModel
+from vidllm_ros.training.data.room_stream import BatchPlan, batches
 from vidllm_ros.training.loop import TrainingLoop
+from vidllm_ros.training.losses.auxiliary import AttentionProbe, AuxiliaryHeads
+from vidllm_ros.training.losses.geometry import GeometryLossConfig, geometry_losses
+from vidllm_ros.training.losses.targets import geometry_targets
 from vidllm_ros.training.processes import process_index, world_size
-from vidllm_ros.training.room_stream import BatchPlan, batches
 from vidllm_ros.training.rooms.furniture import LABELS
 from vidllm_ros.training.rooms.materials import COLOURS
 from vidllm_ros.training.sample import Sample

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from vidllm_ros.model.vidllm import VidLLM
-from vidllm_ros.training.geometry_loss import GeometryLossConfig, geometry_losses
-from vidllm_ros.training.geometry_targets import geometry_targets
-from vidllm_ros.training.reasoning_loss import ReasoningModel, ReasoningWeights, draw_questions
-from vidllm_ros.training.reasoning_scene import reconstructed_scene
+from vidllm_ros.training.losses.geometry import GeometryLossConfig, geometry_losses
+from vidllm_ros.training.losses.reasoning import ReasoningModel, ReasoningWeights, draw_questions
+from vidllm_ros.training.losses.reasoning_scene import reconstructed_scene
+from vidllm_ros.training.losses.targets import geometry_targets
 from vidllm_ros.training.sample import Sample
 
 

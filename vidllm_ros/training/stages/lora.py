@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from vidllm_ros.model.language import LanguageModel
+from vidllm_ros.model.reasoning.language import LanguageModel
 
 
 def add_lora(language: LanguageModel, rank: int) -> None:

@@ -14,14 +14,14 @@ import numpy as np
 from torch import Tensor
 
 from vidllm_ros.model.vidllm import VidLLM
-from vidllm_ros.training.adjusted_cameras import adjust_cameras
-from vidllm_ros.training.geometry_targets import stacked_images
+from vidllm_ros.training.data.room_stream import BatchPlan, batches
 from vidllm_ros.training.loop import TrainingLoop
+from vidllm_ros.training.losses.reasoning import ReasoningModel, ReasoningWeights, draw_questions
+from vidllm_ros.training.losses.reasoning_scene import ReconstructedScene, reconstructed_scene
+from vidllm_ros.training.losses.targets import stacked_images
 from vidllm_ros.training.processes import process_index, world_size
-from vidllm_ros.training.reasoning_loss import ReasoningModel, ReasoningWeights, draw_questions
-from vidllm_ros.training.reasoning_scene import ReconstructedScene, reconstructed_scene
-from vidllm_ros.training.room_stream import BatchPlan, batches
 from vidllm_ros.training.sample import Sample
+from vidllm_ros.training.stages.adjusted_cameras import adjust_cameras
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,21 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from vidllm_ros.model.reconstruction import ReconstructionModel
+from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
+from vidllm_ros.model.reconstruction.branch import ReconstructionModel
 from vidllm_ros.model.sizes import SIZES, nano
-from vidllm_ros.model.tokenizer import train_tokenizer
 from vidllm_ros.model.vidllm import VidLLM
-from vidllm_ros.training.data_stream import mixed_batches
-from vidllm_ros.training.distillation_loss import DistillationWeights
-from vidllm_ros.training.distillation_phase import DistillationModel, DistillationPhase
-from vidllm_ros.training.geometry_phase import GeometryModel, GeometryPhase, GeometryPhaseConfig
-from vidllm_ros.training.joint_phase import JointModel, JointPhase, JointPhaseConfig
+from vidllm_ros.training.data.stream import mixed_batches
 from vidllm_ros.training.loop import LoopConfig, TrainingLoop
+from vidllm_ros.training.losses.distillation import DistillationWeights
+from vidllm_ros.training.losses.reasoning import ReasoningModel
 from vidllm_ros.training.processes import is_main_process
-from vidllm_ros.training.reasoning_loss import ReasoningModel
-from vidllm_ros.training.reasoning_phase import ReasoningPhase, ReasoningPhaseConfig
 from vidllm_ros.training.rooms import vocabulary_texts
-from vidllm_ros.training.teachers import Teacher
+from vidllm_ros.training.stages.distillation import DistillationModel, DistillationPhase
+from vidllm_ros.training.stages.geometry import GeometryModel, GeometryPhase, GeometryPhaseConfig
+from vidllm_ros.training.stages.joint import JointModel, JointPhase, JointPhaseConfig
+from vidllm_ros.training.stages.reasoning import ReasoningPhase, ReasoningPhaseConfig
+from vidllm_ros.training.stages.teachers import Teacher
 
 VOCABULARY = 1000
 TOKENIZER_TEXTS = 20_000
@@ -83,7 +83,7 @@ def train_stage_2(
     With ``lora`` the language model only learns an addition of that rank, which the written checkpoint contains.
     """
     if lora is not None:
-        from vidllm_ros.training.lora import add_lora
+        from vidllm_ros.training.stages.lora import add_lora
 
         add_lora(model.language, lora)
     trained = JointModel(model).train()
@@ -103,7 +103,7 @@ def _save(model: VidLLM, loop: TrainingLoop, out: Path, merge: bool = False) -> 
     loop.finish()
     if is_main_process():
         if merge:
-            from vidllm_ros.training.lora import merge_lora
+            from vidllm_ros.training.stages.lora import merge_lora
 
             merge_lora(model.language)
         model.eval().save_pretrained(out / "model", dtype="float16")

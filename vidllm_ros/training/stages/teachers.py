@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vidllm_ros.model import VidLLM
-from vidllm_ros.training.distillation_loss import on_grid
+from vidllm_ros.training.losses.distillation import on_grid
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

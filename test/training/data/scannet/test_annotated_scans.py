@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scan_maker import CHAIR, FLOOR, HIDDEN, SCENE, TABLE, camera_poses, window_config, write_scan
 
-from vidllm_ros.model.box_text import parse_boxes
-from vidllm_ros.model.language_types import locate_pair
+from vidllm_ros.model.reasoning.box_text import parse_boxes
+from vidllm_ros.model.reasoning.language_types import locate_pair
 from vidllm_ros.training.data import DataError, open_data
 from vidllm_ros.training.sample import TextTask
 

@@ -26,7 +26,7 @@ from scan_maker import (
 )
 
 from vidllm_ros.training.data import DataError, open_data
-from vidllm_ros.training.data.scannet import find_scenes, read_axis_alignment
+from vidllm_ros.training.data.scannet.scans import find_scenes, read_axis_alignment
 
 LOST = np.full((4, 4), -np.inf)
 

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from vidllm_ros.model.box_text import format_box
+from vidllm_ros.model.reasoning.box_text import format_box
 from vidllm_ros.training.data.errors import DataError, log, reason
-from vidllm_ros.training.data.scannet import SCENE, Scan, Scans
-from vidllm_ros.training.data.scannet_objects import ScanObjects
+from vidllm_ros.training.data.scannet.objects import ScanObjects
+from vidllm_ros.training.data.scannet.scans import SCENE, Scan, Scans
 from vidllm_ros.training.rooms import box_in_scene, scene_from_world, visible_boxes
 from vidllm_ros.training.sample import Sample, TextTask
 
-#: Stands in a question for the box of its object, six numbers in the scene frame, see ``model.box_text``.
+#: Stands in a question for the box of its object, six numbers in the scene frame, see ``model.reasoning.box_text``.
 BOX = "{box}"
 #: Kinds that mean nothing without the boxes of their objects.
 NEEDS_BOXES = ("locate", "describe_object")

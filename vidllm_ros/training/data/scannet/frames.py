@@ -13,7 +13,7 @@ import numpy as np
 
 from vidllm_ros.training.data.errors import DataError, log, reason
 from vidllm_ros.training.data.frames import read_depth, read_rgb, usable_pose
-from vidllm_ros.training.data.sens import SensFile
+from vidllm_ros.training.data.scannet.sens import SensFile
 
 MILLIMETRES = 1000.0
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidllm_ros.model.language_types import locate_pair
-from vidllm_ros.training.data.annotations import (
+from vidllm_ros.model.reasoning.language_types import locate_pair
+from vidllm_ros.training.data.scannet.annotations import (
     Annotation,
     convert_rows,
     details,

@@ -11,9 +11,9 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from vidllm_ros.model.language_types import locate_pair
-from vidllm_ros.training.data.annotations import Annotation, convert_rows, details, scene_name, text
+from vidllm_ros.model.reasoning.language_types import locate_pair
 from vidllm_ros.training.data.errors import DataError, log, reason
+from vidllm_ros.training.data.scannet.annotations import Annotation, convert_rows, details, scene_name, text
 
 #: The published experiments leave longer utterances out.
 MOST_TOKENS = 24

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidllm_ros.training.data.annotations import (
+from vidllm_ros.training.data.scannet.annotations import (
     BOX,
     Annotation,
     convert_rows,

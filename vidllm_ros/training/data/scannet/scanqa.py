@@ -8,8 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidllm_ros.training.data.annotations import Annotation, convert_rows, numbers, read_json, rows_of, scene_name, text
 from vidllm_ros.training.data.errors import DataError
+from vidllm_ros.training.data.scannet.annotations import (
+    Annotation,
+    convert_rows,
+    numbers,
+    read_json,
+    rows_of,
+    scene_name,
+    text,
+)
 
 
 def read_scanqa(path: Path) -> list[Annotation]:

@@ -9,8 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidllm_ros.model.language_types import locate_pair
-from vidllm_ros.training.data.annotations import Annotation, convert_rows, details, read_json, rows_of, scene_name, text
+from vidllm_ros.model.reasoning.language_types import locate_pair
+from vidllm_ros.training.data.scannet.annotations import (
+    Annotation,
+    convert_rows,
+    details,
+    read_json,
+    rows_of,
+    scene_name,
+    text,
+)
 
 
 def read_scanrefer(path: Path) -> list[Annotation]:

@@ -12,8 +12,8 @@ import numpy as np
 from vidllm_ros.model.config import VidLLMConfig
 from vidllm_ros.training.data.errors import DataError, log, reason
 from vidllm_ros.training.data.frames import read_window, usable_pose
-from vidllm_ros.training.data.scannet_frames import open_frames
-from vidllm_ros.training.data.scannet_objects import ScanObjects, object_files, read_objects
+from vidllm_ros.training.data.scannet.frames import open_frames
+from vidllm_ros.training.data.scannet.objects import ScanObjects, object_files, read_objects
 from vidllm_ros.training.sample import Sample
 
 SCENE = re.compile(r"scene\d{4}_\d{2}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vidllm_ros.training.data.annotations import AnnotatedScan
 from vidllm_ros.training.data.errors import DataError, log
+from vidllm_ros.training.data.scannet.annotations import AnnotatedScan
 from vidllm_ros.training.sample import Sample
 
 

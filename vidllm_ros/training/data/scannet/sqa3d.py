@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidllm_ros.training.data.annotations import Annotation, convert_rows, read_json, rows_of, scene_name, text
 from vidllm_ros.training.data.errors import DataError
+from vidllm_ros.training.data.scannet.annotations import Annotation, convert_rows, read_json, rows_of, scene_name, text
 
 _QUESTIONS, _ANSWERS = "_questions_", "_sqa_annotations_"
 

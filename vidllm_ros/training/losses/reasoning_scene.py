@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vidllm_ros.model.boxes import box_vectors
 from vidllm_ros.model.outputs import GeometryOutput, SceneTokens
+from vidllm_ros.model.reasoning.boxes import box_vectors
 from vidllm_ros.model.vidllm import VidLLM, scene_poses
-from vidllm_ros.training.auxiliary import at_patch_centres
-from vidllm_ros.training.grounding_loss import Surroundings
+from vidllm_ros.training.losses.auxiliary import at_patch_centres
+from vidllm_ros.training.losses.grounding import Surroundings
 from vidllm_ros.training.processes import in_float32
 from vidllm_ros.training.rooms import LABELS, box_in_scene, scene_from_world, visible_boxes
 from vidllm_ros.training.rooms.materials import COLOURS

@@ -9,7 +9,7 @@ from visualization_msgs.msg import Marker
 
 from vidllm_ros.model.outputs import Box3D
 from vidllm_ros.node import conversions
-from vidllm_ros.node.markers import label_color, scene_markers
+from vidllm_ros.node.output.markers import label_color, scene_markers
 
 HEAD = conversions.header(1_500_000_007, "map")
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from node_process import NodeProcess
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from places import REPOSITORY
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -104,7 +103,7 @@ def second(start_node, small_windows):
         FASTDDS_DEFAULT_PROFILES_FILE="",
         FASTRTPS_DEFAULT_PROFILES_FILE="",
     )
-    from vidllm_ros.node.client import VidllmClient
+    from vidllm_ros.replay.client import VidllmClient
 
     with VidllmClient("/robot1/vidllm", name="waiting_client") as client:
         assert client._get_state.wait_for_service(timeout_sec=120), process.log
@@ -125,7 +124,7 @@ def robot(node):
 
 @pytest.fixture(scope="session")
 def session_client(node):
-    from vidllm_ros.node.client import VidllmClient
+    from vidllm_ros.replay.client import VidllmClient
 
     with VidllmClient() as client:
         client.wait_until_active(120)
@@ -159,7 +158,7 @@ def reconfigure(client, small_windows):
 
     yield apply
     if changed:
-        from vidllm_ros.node.parameters import all_parameters
+        from vidllm_ros.node.parameters.declared import all_parameters
 
         defaults = {parameter.name: parameter.default for parameter in all_parameters()} | small_windows
         for transition in ("deactivate", "cleanup"):
