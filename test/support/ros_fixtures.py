@@ -13,8 +13,10 @@ from places import REPOSITORY
 @pytest.fixture(scope="session", autouse=True)
 def ros_domain():
     """A domain of our own on the loopback interface, for this process and all it starts."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     values = {
-        "ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 101)),
+        # 1 to 101 may be used on any system; two processes of one run of pytest never draw the same.
+        "ROS_DOMAIN_ID": str(2 * random.SystemRandom().randint(0, 49) + 1 + worker % 2),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_LOCALHOST_ONLY": "1",
         "FASTDDS_DEFAULT_PROFILES_FILE": str(REPOSITORY / "config" / "fastdds.xml"),

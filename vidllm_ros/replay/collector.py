@@ -21,6 +21,7 @@ from vidllm_ros.evaluation.recordings.bags import is_bag, stamp_ns
 from vidllm_ros.evaluation.recordings.result_bag import ResultBag, message_types
 from vidllm_ros.model.outputs import Box3D
 from vidllm_ros.msg import WindowInfo
+from vidllm_ros.node.clouds import read_cloud
 from vidllm_ros.replay.node_process import ReplayError
 
 _PACKAGES = ("vidllm_ros", "vision_msgs")  # whose messages rosbags does not know
@@ -96,7 +97,7 @@ class Collector:
         """Points and colours of the map as last published."""
         if "map" not in self._latest:
             return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
-        return messages.cloud(deserialize_message(self._latest["map"], PointCloud2))
+        return read_cloud(deserialize_message(self._latest["map"], PointCloud2))
 
     def _take_window(self, row: dict[str, Any]) -> None:
         # boxes are published before their window's description

@@ -17,6 +17,7 @@ from visualization_msgs.msg import MarkerArray
 from vidllm_ros.model.outputs import Box3D
 from vidllm_ros.msg import WindowInfo
 from vidllm_ros.node import conversions
+from vidllm_ros.node.clouds import cloud_message
 from vidllm_ros.node.output.markers import scene_markers
 from vidllm_ros.node.output.window_info import window_info
 from vidllm_ros.node.qos import EVENTS, LATCHED, PER_WINDOW, POSES
@@ -63,7 +64,7 @@ class Publishers:
         """The window's points; built only when somebody listens."""
         if self.points.get_subscription_count():
             self.points.publish(
-                conversions.cloud_message(self._head(result), result.points, result.colors, result.point_confidence)
+                cloud_message(self._head(result), result.points, result.colors, result.point_confidence)
             )
 
     def publish_depth(self, result: WindowResult, min_confidence: float) -> None:
@@ -96,7 +97,7 @@ class Publishers:
 
     def publish_map(self, stamp_ns: int, points: np.ndarray, colors: np.ndarray) -> None:
         """The accumulated map."""
-        self.map.publish(conversions.cloud_message(conversions.header(stamp_ns, self._map_frame), points, colors))
+        self.map.publish(cloud_message(conversions.header(stamp_ns, self._map_frame), points, colors))
 
     def publish_detections(self, head: Header, boxes: Sequence[Box3D]) -> None:
         """Boxes, in the header's frame."""
