@@ -141,7 +141,14 @@ class StitchConfig(_Group):
     """How consecutive windows are joined by their shared frames, and when they are not."""
 
     scale_tolerance: float = _parameter(
-        0.05, "Relative difference to the map's metres up to which a window keeps its own scale (SE(3)).", 0.0, 1.0
+        0.05, "Relative difference to the map's metres up to which the map returns to a window's metres.", 0.0, 1.0
+    )
+    scale_pull: float = _parameter(
+        0.1,
+        "Share of that difference by which it does; surfaces seen by both windows lie apart by as much, and 1 lets each "
+        "window keep its own metres.",
+        0.0,
+        1.0,
     )
     max_scale_ratio: float = _parameter(2.0, "Scale ratio, either way, above which a window is rejected.", 1.0, 100.0)
     max_residual: float = _parameter(

@@ -1,6 +1,7 @@
 """Overlap of turned boxes against counting points."""
 
 import numpy as np
+import pytest
 import torch
 
 from vidllm_ros.model.reasoning.boxes import box_from_vector, box_vectors, points_inside, suppress, vote
@@ -87,3 +88,12 @@ def test_a_box_alone_or_among_worthless_ones_stays():
     assert box_iou(voted, boxes[0]) > 0.999
     np.testing.assert_array_equal(vote(boxes, np.ones(3), [2, 0], 0.0), boxes[[2, 0]])
     assert vote(np.zeros((0, 7)), np.zeros(0), [], 0.3).shape == (0, 7)
+
+
+def test_two_things_side_by_side_stay_where_they_are():
+    stools = np.array([[0, 0, 0.25, 0.34, 0.34, 0.5, 0.0], [0.35, 0, 0.25, 0.34, 0.34, 0.5, 0.0]])
+    voted = vote(stools, np.array([0.9, 0.8]), [0, 1], 0.3)
+    assert [box_iou(*pair) for pair in zip(voted, stools, strict=True)] == pytest.approx([1.0, 1.0])
+    stools[:, 3:5] = 0.38  # estimates that touch a little move each other little
+    voted = vote(stools, np.array([0.9, 0.8]), [0, 1], 0.3)
+    assert np.abs(voted[:, :3] - stools[:, :3]).max() < 0.01

@@ -154,3 +154,17 @@ def test_the_answer_has_the_depths_precision():
     relative, metric, confidence = (tensor.float() for tensor in tensors(*depths()))
     scale, spread = align_scale(relative, metric, confidence, ScaleConfig())
     assert scale.dtype == spread.dtype == torch.float32
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.5, 5.0, 40.0])
+@pytest.mark.parametrize("claim", [1.0, 100.0, 1e5])
+def test_one_per_cent_of_wrong_pixels_does_not_move_the_metres(factor, claim):
+    """However sure they are, and however wrong."""
+    rng = np.random.default_rng(4)
+    relative = rng.uniform(0.2, 3, (2, 60, 80))
+    metric = 2.0 * relative * rng.lognormal(sigma=0.05, size=relative.shape)
+    confidence = 1 + rng.exponential(size=relative.shape)
+    wrong = rng.random(relative.shape) < 0.01
+    metric[wrong] *= factor
+    confidence[wrong] *= claim
+    np.testing.assert_allclose(image_scales(*tensors(relative, metric, confidence)), 2.0, rtol=0.06)

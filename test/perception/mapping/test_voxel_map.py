@@ -78,6 +78,32 @@ def test_rescaling_multiplies_coordinates():
     np.testing.assert_allclose(np.sort(after, axis=0), np.sort(before * 1.5, axis=0), atol=1e-5)
 
 
+def test_rescaling_keeps_what_each_voxel_weighs():
+    heavy, light = (
+        PointCloud(np.array([[x, 0.1, 0.1]], np.float32), np.zeros((1, 3), np.uint8), np.ones(1, np.float32))
+        for x in (0.2, 0.8)
+    )
+    voxels = VoxelMap(MapConfig(voxel_size=1.0))
+    for _ in range(9):
+        voxels.add(heavy)
+    voxels.rescale(1.01)
+    voxels.add(light)
+    np.testing.assert_allclose(voxels.cloud().points[0], (0.9 * 1.01 * heavy.points + 0.1 * light.points)[0], rtol=1e-5)
+
+
+def test_rescaling_keeps_ages():
+    at = [
+        PointCloud(np.array([[x, 0, 0]], np.float32), np.zeros((1, 3), np.uint8), np.ones(1, np.float32))
+        for x in (0.05, 1.05, 3.05)
+    ]
+    voxels = VoxelMap(MapConfig(voxel_size=0.1, max_points=2))
+    voxels.add(at[1])
+    voxels.add(at[0])
+    voxels.rescale(2.0)
+    voxels.add(at[2])
+    np.testing.assert_allclose(sorted(voxels.cloud().points[:, 0]), [0.1, 3.05], rtol=1e-5)
+
+
 def test_another_voxel_size_takes_effect_at_once():
     voxels = VoxelMap(MapConfig(voxel_size=0.05))
     voxels.add(cloud(0))

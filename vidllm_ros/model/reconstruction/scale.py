@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from vidllm_ros.model.config import ScaleConfig
 
+_SAMPLED = 4096  # pixels of an image that its quantiles are taken of, about
+_CONFIDENT = 10.0  # medians; beyond, a confidence is a claim that few pixels make
+_OUTLYING = 5.0  # standard deviations
+_MAD_TO_SIGMA = 1.4826
+_LEAST_LIMIT = math.log(1.5)
+
 
 def image_scales(relative: Tensor, metric: Tensor, confidence: Tensor, weighting: str = "relative") -> Tensor:
-    """Weighted least-squares factor per image, argmin_s sum w (s d_rel - d_met)^2.
+    """Robust weighted least-squares factor per image, argmin_s sum w (s d_rel - d_met)^2.
+
+    The weights are the confidences, but no few pixels decide alone: a confidence counts as ten times the image's median
+    at most unless a twentieth of the pixels are that confident, and pixels whose ratio of metres to relative depth is
+    out of all proportion to the others' do not count.
 
     Args:
         relative: [S, H, W] relative depth, positive.
@@ -24,12 +36,39 @@ def image_scales(relative: Tensor, metric: Tensor, confidence: Tensor, weighting
     valid = (relative > 0) & relative.isfinite() & (metric > 0) & metric.isfinite()
     relative = torch.where(valid, relative, torch.ones_like(relative)).double()
     metric = torch.where(valid, metric, torch.zeros_like(metric)).double()
-    weight = torch.where(valid, confidence, torch.zeros_like(confidence)).double()
+    weight = _robust_weights(relative, metric, confidence.double(), valid)
     if weighting == "relative":
         weight = weight / relative.square()
     numerator = (weight * relative * metric).sum(dim=(-2, -1))
     denominator = (weight * relative.square()).sum(dim=(-2, -1))
     return torch.where(denominator > 0, numerator / denominator, torch.full_like(numerator, float("nan")))
+
+
+def _robust_weights(relative: Tensor, metric: Tensor, confidence: Tensor, valid: Tensor) -> Tensor:
+    """Confidences [S, H, W], capped, and 0 where depth is not valid or its ratio is an outlier."""
+    step = max(1, math.isqrt(valid[0].numel() // _SAMPLED))  # quantiles of all pixels would cost more than the fit
+    unknown = torch.full_like(confidence, float("nan"))
+    logs = torch.where(valid, metric.clamp(min=1e-9) / relative, unknown).log()
+    known = torch.where(valid, confidence, unknown)
+    sampled = logs[:, ::step, ::step].flatten(1), known[:, ::step, ::step].flatten(1)
+    cap = torch.maximum(_CONFIDENT * sampled[1].nanmedian(dim=1).values, sampled[1].nanquantile(0.95, dim=1))
+    cap = torch.where(cap.isfinite(), cap, torch.full_like(cap, float("inf")))
+    weight = torch.where(valid, torch.minimum(confidence, cap[:, None, None]), torch.zeros_like(confidence))
+    votes = torch.minimum(sampled[1], cap[:, None]).nan_to_num(0.0)
+    middle = _weighted_median(sampled[0], votes)
+    spread = _weighted_median((sampled[0] - middle[:, None]).abs(), votes)
+    limit = torch.clamp(_OUTLYING * _MAD_TO_SIGMA * spread, min=_LEAST_LIMIT)
+    outlier = (logs - middle[:, None, None]).abs() > limit[:, None, None]  # never where the median is unknown
+    return torch.where(outlier, torch.zeros_like(weight), weight)
+
+
+def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
+    """The median [S] of values [S, N] that count by weights [S, N]; NaN where no value has any weight."""
+    values, order = values.nan_to_num(float("inf")).sort(dim=1)
+    shares = weights.gather(1, order).cumsum(dim=1)
+    half = shares[:, -1:] / 2
+    median = values.gather(1, (shares < half).sum(dim=1, keepdim=True).clamp(max=values.shape[1] - 1))
+    return torch.where(half > 0, median, torch.full_like(median, float("nan"))).squeeze(1)
 
 
 def align_scale(relative: Tensor, metric: Tensor, confidence: Tensor, config: ScaleConfig) -> tuple[Tensor, Tensor]:

@@ -52,10 +52,15 @@ class VoxelMap:
         return PointCloud(means[:, :3].astype(np.float32), colors, means[:, 6].astype(np.float32))
 
     def rescale(self, factor: float) -> None:
-        """Multiplies every coordinate, about the map's origin."""
-        cloud = self.cloud()
-        self.clear()
-        self.add(PointCloud(cloud.points * np.float32(factor), cloud.colors, cloud.confidence))
+        """Multiplies every coordinate, about the map's origin; weights and ages stay."""
+        sums, seen = self._sums.copy(), self._seen
+        sums[:, :3] *= factor
+        cells = voxel_cells(sums[:, :3] / sums[:, 7:], self._config.voxel_size)
+        inside = (np.abs(cells) < _ORIGIN).all(axis=1)
+        keys = voxel_keys(cells[inside] + _ORIGIN)
+        self._keys, self._sums = sums_by_key(keys, tuple(sums[inside].T))
+        self._seen = np.zeros(len(self._keys), np.int64)
+        np.maximum.at(self._seen, np.searchsorted(self._keys, keys), seen[inside])
 
     def clear(self) -> None:
         """Forgets everything."""

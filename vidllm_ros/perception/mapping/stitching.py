@@ -41,8 +41,8 @@ class Alignment:
 
     Attributes:
         T_map_window: float64 [4, 4]; meaningless when ``problem`` is set.
-        scale_ratio: metres of the map per metre of the window; 1.0 when it was placed by SE(3).
-        measured_ratio: the same as estimated, before it was taken as 1.
+        scale_ratio: metres of the map per metre of the window.
+        measured_ratio: the same as estimated, before a share of its difference from 1 was left to the window.
         residual: median distance between shared points, relative to their range.
         rotation_residual: median angle between shared cameras, degrees.
         problem: one sentence why the window must not be placed; "" when it may.
@@ -66,9 +66,10 @@ def align_window(
     """Aligns ``window`` with ``placed``.
 
     Both saw the shared frames, so each pixel of those frames gives a pair of points and each frame a pair of camera
-    orientations; ``fit_similarity`` joins them. The window keeps its own metres (SE(3)) when they agree with the map's
-    within ``config.scale_tolerance``, which stops scale from drifting from window to window; else it is rescaled
-    (Sim(3)).
+    orientations; ``fit_similarity`` joins them. A window whose metres agree with the map's within
+    ``config.scale_tolerance`` takes over the map's but for a share, ``config.scale_pull``, by which the map returns to
+    the metres of the windows: surfaces meet to that share of the difference, and scale does not drift along the chain.
+    A window that differs by more takes over the map's whole.
 
     Args:
         window: the new window.
@@ -90,7 +91,8 @@ def align_window(
     fit = fit_similarity(source, target, rotations, weights, ranges)
     measured = fit.scale
     if trust_scale and abs(np.log(max(measured, 1e-9))) <= np.log1p(config.scale_tolerance):
-        fit = fit_similarity(source, target, rotations, weights, ranges, scale=1.0)
+        distributed = measured ** (1.0 - config.scale_pull)
+        fit = fit_similarity(source, target, rotations, weights, ranges, scale=distributed)
     return Alignment(
         T_map_window=compose(fit.rotation, fit.translation),
         scale_ratio=fit.scale,
