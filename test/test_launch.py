@@ -54,7 +54,7 @@ def test_what_it_names_exists():
 def test_rviz_shows_topics_that_the_node_has():
     displays = yaml.safe_load((REPOSITORY / "config" / "vidllm.rviz").read_text())["Visualization Manager"]["Displays"]
     topics = {display["Topic"]["Value"]: display["Topic"] for display in displays if "Topic" in display}
-    text = (REPOSITORY / "vidllm_ros" / "node" / "publishers.py").read_text()
+    text = (REPOSITORY / "vidllm_ros" / "node" / "output" / "publishers.py").read_text()
     for topic, settings in topics.items():
         name = topic.removeprefix("/vidllm/")
         (line,) = [line for line in text.splitlines() if f'"~/{name}"' in line]

@@ -131,6 +131,7 @@ class Inference:
             self._newest_pose_ns = -1
             self._map_changed = False
             self._publishers.clear(self._map_stamp_ns)
+        self._throttle.clear()  # what was reported of the past is news again
 
     def _process(self, window: Window) -> WindowResult | None:
         outside = look_up(window, self.config, self._buffer)

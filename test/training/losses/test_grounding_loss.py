@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from vidllm_ros.model.reasoning.boxes import box_iou
 from vidllm_ros.model.reasoning.grounding import GroundingOutput
+from vidllm_ros.model.reasoning.overlap import oriented_box_iou
 from vidllm_ros.training.losses.boxes import box_l1, box_overlap, long_side_first, quarter_turned, yaw_error
 from vidllm_ros.training.losses.grounding import (
     GroundingWeights,
@@ -18,6 +18,10 @@ from vidllm_ros.training.losses.grounding import (
     grounding_loss,
     info_nce,
 )
+
+
+def box_iou(first: np.ndarray, second: np.ndarray) -> float:
+    return float(oriented_box_iou(first[None], second[None])[0, 0])
 
 
 def random_boxes(count: int, seed: int = 0) -> torch.Tensor:
