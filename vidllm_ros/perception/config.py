@@ -145,8 +145,8 @@ class StitchConfig(_Group):
     )
     scale_pull: float = _parameter(
         0.1,
-        "Share of that difference by which it does; surfaces seen by both windows lie apart by as much, and 1 lets each "
-        "window keep its own metres.",
+        "Share of that difference by which it does; surfaces seen by both lie apart by as much, and 1 lets each window "
+        "keep its own metres.",
         0.0,
         1.0,
     )
@@ -212,6 +212,10 @@ class GravityConfig(_Group):
         50.0, "Largest angle between the floor's normal and the cameras' mean upward axis, degrees.", 0.0, 90.0
     )
     min_camera_height: float = _parameter(0.1, "Smallest height of every camera above the floor, metres.", 0.0, 100.0)
+    settled: float = _parameter(
+        1.5, "Uncertainty of the vertical, degrees, above which later windows still correct the map's tilt.", 0.0, 90.0
+    )
+    max_correction: float = _parameter(3.0, "Largest correction of the map's tilt by one window, degrees.", 0.0, 90.0)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from vidllm_ros.perception.types import ScaleSource, WindowStatus
 
 # Exact depth deserves a stricter limit than the bundled model's.
 CONFIG = PerceptionConfig().replace({"cloud.min_confidence": 0.0, "stitch.max_residual": 0.1})
+FRAME_STEP_NS = 250_000_000
 BAD_DEPTH = 20  # cameras this many steps on see something else
 
 
@@ -25,12 +26,15 @@ class Walk:
         self.builder = MapBuilder(model, config)
         self.id = 0
 
-    def window(self, start, scale=1.0, spread=0.02, bad=False, shared=8, **outside):
+    def window(self, start, scale=1.0, spread=0.02, bad=False, shared=8, hide_floor=False, **outside):
         indices = list(range(start, start + 16))
         reconstruction = self.room.reconstruct(indices, scale, spread)
         if bad:
             elsewhere = self.room.reconstruct([index + BAD_DEPTH for index in indices], scale)
             reconstruction = replace(reconstruction, depth=elsewhere.depth)
+        if hide_floor:
+            heights = np.stack([self.room.world_points(self.room.camera(index))[..., 2] for index in indices])
+            reconstruction = replace(reconstruction, depth=np.where(heights < 0.05, 0, reconstruction.depth))
         window = self.make_window(indices, shared)
         decision = self.builder.place(window, reconstruction, **outside)
         cloud = self.builder.add(self.id, window, decision)
@@ -237,3 +241,24 @@ def test_warnings_name_motion_and_lens(room):
         "1.40 times" in warning and "camera.max_focal_error" in warning for warning in window_warnings(odd, CONFIG)
     )
     assert window_warnings(room.reconstruct(list(range(8))), CONFIG) == ()
+
+
+def test_a_map_that_began_tilted_is_levelled_little_by_little(walk, room):
+    """The first window sees no floor; those that follow do, and everything placed turns with the map."""
+    blind = walk.window(0, hide_floor=True)[0]
+    assert blind.gravity_source == "assumed level" and any("which way is up" in text for text in blind.warnings)
+    tilts = []
+    for start in (8, 16, 24, 32, 40, 48, 56, 64):
+        decision, _ = walk.window(start)
+        T_map_world = decision.placement.T_map_camera[0] @ np.linalg.inv(room.camera(start))
+        tilts.append(np.degrees(np.arccos(T_map_world[2, 2])))
+    assert tilts[0] > 8 and tilts[-1] < 1.0
+    assert max(abs(np.diff(tilts))) < 3.1, "smoothly"
+    assert decision.gravity_source == "floor"
+    stamps, poses = walk.builder.path.poses()
+    for stamp, pose in zip(stamps, poses, strict=True):
+        T_map_world = pose @ np.linalg.inv(room.camera(round(stamp / FRAME_STEP_NS)))
+        assert np.degrees(np.arccos(min(T_map_world[2, 2], 1.0))) < 1.2
+    floor = walk.builder.voxels.cloud().points
+    lowest = np.sort(floor[:, 2])[: len(floor) // 10]
+    assert lowest.std() < 0.05, "the floor in the map is level"

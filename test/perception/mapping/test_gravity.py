@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.perception.config import CloudConfig, GravityConfig
 from vidllm_ros.perception.mapping.gravity import find_gravity, level_pose, scene_pose
+from vidllm_ros.perception.types import Frame
 
 INDICES = list(range(0, 32, 2))
 
@@ -135,3 +137,52 @@ def test_scene_frame_lies_at_the_camera(room):
     np.testing.assert_allclose(T_map_scene[:3, 2], [0, 0, 1], atol=1e-12)
     forward = room.camera(5)[:3, 2] * [1, 1, 0]
     np.testing.assert_allclose(T_map_scene[:3, 0], forward / np.linalg.norm(forward), atol=1e-12)
+
+
+def edges_of(room_camera, intrinsics, size=(360, 480)):
+    """An image of black lines on white: upright edges at many places of a room, and as many that lie."""
+    rng = np.random.default_rng(5)
+    image = np.full((*size, 3), 255, np.uint8)
+    T_camera_world = np.linalg.inv(room_camera)
+    for _ in range(60):
+        foot = rng.uniform((-4, -4, 0), (8, 8, 2.0))
+        turn = rng.uniform(0, np.pi)
+        for end in (foot + (0, 0, 0.8), foot + 0.8 * np.array([np.cos(turn), np.sin(turn), 0])):
+            ends = np.stack([foot, end]) @ T_camera_world[:3, :3].T + T_camera_world[:3, 3]
+            if (ends[:, 2] > 0.3).all():
+                pixels = ends @ intrinsics.T
+                pixels = np.round(pixels[:, :2] / pixels[:, 2:]).astype(int)
+                if (np.abs(pixels) < 2000).all():
+                    cv2.line(image, *map(tuple, pixels.tolist()), (0, 0, 0), 2)
+    return image
+
+
+def with_edges(room, indices=(0, 4, 8, 12)):
+    """A window without any depth, and its images with edges."""
+    reconstruction = room.reconstruct(list(indices))
+    scale = np.diag([6.0, 6.0, 1.0])
+    frames = [Frame(edges_of(room.camera(i), scale @ room.intrinsics), i) for i in indices]
+    blind = replace(reconstruction, depth=np.zeros_like(reconstruction.depth), image_to_network=np.linalg.inv(scale))
+    return blind, frames
+
+
+def test_upright_edges_tell_it_without_any_depth(room):
+    blind, frames = with_edges(room)
+    found = find_gravity(blind, GravityConfig(), CloudConfig(), frames=frames)
+    assert found.source == "vertical edges" and tilt(found.up, room.camera(0)) < 1.0
+    assert find_gravity(blind, GravityConfig(), CloudConfig()).source == "assumed level"
+
+
+def test_edges_in_cameras_that_are_wrong_tell_nothing(room):
+    blind, frames = with_edges(room)
+    wrong = blind.T_window_camera.copy()
+    wrong[:, :3, :3] = Rotation.random(len(wrong), random_state=5).as_matrix()
+    found = find_gravity(replace(blind, T_window_camera=wrong), GravityConfig(), CloudConfig(), frames=frames)
+    assert found.source == "assumed level" and found.deviation >= 20
+
+
+def test_noise_has_no_vertical(room):
+    blind, _ = with_edges(room)
+    rng = np.random.default_rng(0)
+    frames = [Frame(rng.integers(0, 256, (360, 480, 3), np.uint8), i) for i in range(4)]
+    assert find_gravity(blind, GravityConfig(), CloudConfig(), frames=frames).source == "assumed level"

@@ -73,7 +73,7 @@ def test_rescaling_multiplies_coordinates():
     part = cloud(0, count=200)
     voxels.add(part)
     before = voxels.cloud().points
-    voxels.rescale(1.5)
+    voxels.move(np.eye(3), 1.5)
     after = voxels.cloud().points
     np.testing.assert_allclose(np.sort(after, axis=0), np.sort(before * 1.5, axis=0), atol=1e-5)
 
@@ -86,7 +86,7 @@ def test_rescaling_keeps_what_each_voxel_weighs():
     voxels = VoxelMap(MapConfig(voxel_size=1.0))
     for _ in range(9):
         voxels.add(heavy)
-    voxels.rescale(1.01)
+    voxels.move(np.eye(3), 1.01)
     voxels.add(light)
     np.testing.assert_allclose(voxels.cloud().points[0], (0.9 * 1.01 * heavy.points + 0.1 * light.points)[0], rtol=1e-5)
 
@@ -99,7 +99,7 @@ def test_rescaling_keeps_ages():
     voxels = VoxelMap(MapConfig(voxel_size=0.1, max_points=2))
     voxels.add(at[1])
     voxels.add(at[0])
-    voxels.rescale(2.0)
+    voxels.move(np.eye(3), 2.0)
     voxels.add(at[2])
     np.testing.assert_allclose(sorted(voxels.cloud().points[:, 0]), [0.1, 3.05], rtol=1e-5)
 
@@ -153,7 +153,7 @@ def test_the_path_rescales(room):
     path = CameraPath(100)
     path.add(placement(room, [0, 4, 8]))
     before = path.poses()[1]
-    path.rescale(2.0)
+    path.move(np.eye(3), 2.0)
     after = path.poses()[1]
     np.testing.assert_allclose(after[:, :3, 3], 2 * before[:, :3, 3])
     np.testing.assert_array_equal(after[:, :3, :3], before[:, :3, :3])

@@ -126,7 +126,7 @@ def test_memory_rescales(model, placed):
     memory = SceneMemory(model)
     memory.add(placed(INDICES))
     before = memory.held.sums[:, -4:-1].sum(dim=0)
-    memory.rescale(1.5)
+    memory.move(np.eye(3), 1.5)
     torch.testing.assert_close(memory.held.sums[:, -4:-1].sum(dim=0), 1.5 * before, rtol=1e-4, atol=1e-3)
     memory.clear()
     assert memory.held is None

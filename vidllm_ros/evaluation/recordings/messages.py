@@ -18,7 +18,7 @@ _DEPTH = {"32FC1": ("f4", 1.0), "16UC1": ("u2", 0.001)}  # type, metres per unit
 _WORDS = {
     "status": ("first", "stitched", "anchored", "rejected"),
     "scale_source": ("metric", "external", "unreliable"),
-    "gravity_source": ("tf", "floor", "assumed level"),
+    "gravity_source": ("tf", "floor", "assumed level", "vertical edges"),
 }
 _NUMBERS = (
     "window_id",

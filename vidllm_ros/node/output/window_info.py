@@ -23,7 +23,11 @@ _SCALE = {
     ScaleSource.EXTERNAL: WindowInfo.SCALE_EXTERNAL,
     ScaleSource.UNRELIABLE: WindowInfo.SCALE_UNRELIABLE,
 }
-_GRAVITY = {"tf": WindowInfo.GRAVITY_TF, "floor": WindowInfo.GRAVITY_FLOOR}
+_GRAVITY = {
+    "tf": WindowInfo.GRAVITY_TF,
+    "floor": WindowInfo.GRAVITY_FLOOR,
+    "vertical edges": WindowInfo.GRAVITY_EDGES,
+}
 
 
 def window_info(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 
 def invert(transform: np.ndarray) -> np.ndarray:
@@ -26,6 +27,12 @@ def rotation_angle(rotation: np.ndarray) -> np.ndarray:
     """Angle of rotations [..., 3, 3], radians, exact for small ones too."""
     chord = np.linalg.norm(rotation - np.eye(3), axis=(-2, -1)) / np.sqrt(8.0)
     return 2.0 * np.arcsin(np.clip(chord, 0.0, 1.0))
+
+
+def rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
+    """Rotation [3, 3] by ``angle`` radians about an axis [3] of any length; none about an axis of no length."""
+    length = float(np.linalg.norm(axis))
+    return Rotation.from_rotvec(axis * (angle / length) if length > 0 else np.zeros(3)).as_matrix()
 
 
 def compose(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vidllm_ros.model import VidLLM
 from vidllm_ros.perception.config import PerceptionConfig
-from vidllm_ros.perception.geometry.transforms import invert, scale_translation
+from vidllm_ros.perception.geometry.transforms import compose, invert, rotation_about, scale_translation
 from vidllm_ros.perception.mapping.anchoring import place_by_poses
 from vidllm_ros.perception.mapping.cloud import PointCloud, empty_cloud, window_cloud
 from vidllm_ros.perception.mapping.gravity import find_gravity, level_pose
@@ -79,6 +79,7 @@ class MapBuilder:
         self._anchored = False
         self._scale_known = False
         self._gravity_source = ""
+        self._tilt_deviation = 0.0
 
     def place(
         self,
@@ -123,8 +124,15 @@ class MapBuilder:
             else:
                 if alignment is not None:
                     warnings += (f"the map starts again: {alignment.problem}",)
-                status, placement = WindowStatus.FIRST, self._begin(reconstruction, up_camera)
+                status, placement = WindowStatus.FIRST, self._begin(window, reconstruction, up_camera)
                 self._scale_known = own_scale
+            if status is WindowStatus.STITCHED:
+                placement, turned = self._level(window, placement)
+                warnings += (
+                    (f"the map was turned by {turned:.1f} degrees towards the vertical",) if turned > 0.5 else ()
+                )
+            if self._gravity_source == "assumed level":
+                warnings = (_TILTED, *warnings)
         if source is ScaleSource.METRIC and not self._scale_known:
             source = ScaleSource.UNRELIABLE
         self._rejections = self._rejections + 1 if status is WindowStatus.REJECTED else 0
@@ -147,10 +155,10 @@ class MapBuilder:
         self._last_frames = window.frames
         return cloud
 
-    def _begin(self, reconstruction: Reconstruction, up_camera: np.ndarray | None) -> Placement:
+    def _begin(self, window: Window, reconstruction: Reconstruction, up_camera: np.ndarray | None) -> Placement:
         self.clear()
-        gravity = find_gravity(reconstruction, self._config.gravity, self._config.cloud, up_camera)
-        self._gravity_source = gravity.source
+        gravity = find_gravity(reconstruction, self._config.gravity, self._config.cloud, up_camera, window.frames)
+        self._gravity_source, self._tilt_deviation = gravity.source, gravity.deviation
         return Placement(reconstruction, level_pose(gravity.up))
 
     def _shared_frames(self, window: Window) -> list[tuple[int, int]]:
@@ -174,13 +182,36 @@ class MapBuilder:
     def _adopt_scale(self, placement: Placement) -> Placement:
         """Brings the map, whose metres were unreliable, to the metres of ``placement``."""
         factor = 1.0 / placement.scale_ratio
-        for part in (self.voxels, self.path, self.memory):
-            part.rescale(factor)
-        rescaled = [(key, _rescaled(held, factor)) for key, held in self.history]
-        self.history.clear()
-        self.history.extend(rescaled)
+        self._move(np.eye(3), factor)
         self._scale_known = True
-        return _rescaled(placement, factor)
+        return _moved(placement, np.eye(3), factor)
+
+    def _level(self, window: Window, placement: Placement) -> tuple[Placement, float]:
+        """Turns the map a little towards what a window says of the vertical; the placement, and by how many degrees."""
+        if self._anchored or self._tilt_deviation <= self._config.gravity.settled:
+            return placement, 0.0
+        config = self._config
+        seen = find_gravity(placement.reconstruction, config.gravity, config.cloud, frames=window.frames)
+        if seen.source == "assumed level":
+            return placement, 0.0
+        up = placement.T_map_window[:3, :3] @ seen.up
+        angle = float(np.arccos(np.clip(up[2], -1.0, 1.0)))
+        gain = self._tilt_deviation**2 / (self._tilt_deviation**2 + seen.deviation**2)
+        turn = min(gain * angle, np.radians(self._config.gravity.max_correction))
+        if turn == gain * angle:  # the whole of what this window says, not a part of it
+            self._tilt_deviation = float(np.sqrt(1 - gain)) * self._tilt_deviation
+            self._gravity_source = seen.source
+        rotation = rotation_about(np.cross(up, [0.0, 0.0, 1.0]), turn)
+        self._move(rotation, 1.0)
+        return _moved(placement, rotation, 1.0), float(np.degrees(turn))
+
+    def _move(self, rotation: np.ndarray, factor: float) -> None:
+        """Turns and stretches everything placed so far about the map's origin."""
+        for part in (self.voxels, self.path, self.memory):
+            part.move(rotation, factor)
+        moved = [(key, _moved(held, rotation, factor)) for key, held in self.history]
+        self.history.clear()
+        self.history.extend(moved)
 
 
 def window_warnings(reconstruction: Reconstruction, config: PerceptionConfig) -> tuple[str, ...]:
@@ -209,11 +240,16 @@ def window_warnings(reconstruction: Reconstruction, config: PerceptionConfig) ->
 
 
 _MIN_BASELINE = 0.01
+_TILTED = (
+    "nothing tells which way is up, so the first camera is taken as level and the map may be tilted; give TF the "
+    "camera's pose, or show it a floor or upright edges"
+)
 
 
-def _rescaled(placement: Placement, factor: float) -> Placement:
+def _moved(placement: Placement, rotation: np.ndarray, factor: float) -> Placement:
+    turned = compose(rotation, np.zeros(3)) @ placement.T_map_window
     return replace(
         placement,
-        T_map_window=scale_translation(placement.T_map_window, factor),
+        T_map_window=scale_translation(turned, factor),
         scale_ratio=placement.scale_ratio * factor,
     )

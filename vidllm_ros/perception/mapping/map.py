@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 
 from vidllm_ros.perception.config import MapConfig
-from vidllm_ros.perception.geometry.transforms import scale_translation
+from vidllm_ros.perception.geometry.transforms import compose, scale_translation
 from vidllm_ros.perception.mapping.cloud import PointCloud, empty_cloud
 from vidllm_ros.perception.mapping.stitching import Placement
 from vidllm_ros.perception.mapping.voxels import CELLS, sums_by_key, voxel_cells, voxel_keys
@@ -27,6 +27,9 @@ class VoxelMap:
     def __init__(self, config: MapConfig) -> None:
         self._config = config
         self._updates = 0
+        self._keys: np.ndarray
+        self._sums: np.ndarray
+        self._seen: np.ndarray
         self.clear()
 
     def __len__(self) -> int:
@@ -51,10 +54,10 @@ class VoxelMap:
         colors = np.clip(np.rint(means[:, 3:6]), 0, 255).astype(np.uint8)
         return PointCloud(means[:, :3].astype(np.float32), colors, means[:, 6].astype(np.float32))
 
-    def rescale(self, factor: float) -> None:
-        """Multiplies every coordinate, about the map's origin; weights and ages stay."""
+    def move(self, rotation: np.ndarray, factor: float) -> None:
+        """Turns by [3, 3] and stretches about the map's origin; weights and ages stay."""
         sums, seen = self._sums.copy(), self._seen
-        sums[:, :3] *= factor
+        sums[:, :3] = factor * sums[:, :3] @ rotation.T
         cells = voxel_cells(sums[:, :3] / sums[:, 7:], self._config.voxel_size)
         inside = (np.abs(cells) < _ORIGIN).all(axis=1)
         keys = voxel_keys(cells[inside] + _ORIGIN)
@@ -73,7 +76,7 @@ class VoxelMap:
         changed = config.voxel_size != self._config.voxel_size
         self._config = config
         if changed:
-            self.rescale(1.0)
+            self.move(np.eye(3), 1.0)
 
     def _merge(self, fresh: np.ndarray, sums: np.ndarray) -> None:
         place = np.searchsorted(self._keys, fresh)
@@ -115,11 +118,12 @@ class CameraPath:
         """Takes another cap."""
         self._poses = deque(self._poses, maxlen=max_poses)
 
-    def rescale(self, factor: float) -> None:
-        """Multiplies every translation."""
-        scaled = [(stamp, scale_translation(pose, factor)) for stamp, pose in self._poses]
+    def move(self, rotation: np.ndarray, factor: float) -> None:
+        """Turns by [3, 3] and stretches about the map's origin."""
+        turn = compose(rotation, np.zeros(3))
+        moved = [(stamp, scale_translation(turn @ pose, factor)) for stamp, pose in self._poses]
         self._poses.clear()
-        self._poses.extend(scaled)
+        self._poses.extend(moved)
 
     def clear(self) -> None:
         """Forgets everything."""

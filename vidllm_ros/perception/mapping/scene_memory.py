@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vidllm_ros.model import VidLLM
 from vidllm_ros.model.reasoning.patches import back_project, patch_depth
-from vidllm_ros.perception.geometry.transforms import scale_translation
-from vidllm_ros.perception.mapping.gravity import scene_pose
+from vidllm_ros.perception.geometry.transforms import compose, scale_translation
+from vidllm_ros.perception.mapping.gravity import level_rotation, scene_pose
 from vidllm_ros.perception.mapping.stitching import Placement
 
 _MAX_VOXELS = 20_000
@@ -79,13 +79,15 @@ class SceneMemory:
             sums, seen = torch.cat([old.sums, sums]), np.concatenate([old.seen, seen])
             self.held = self._pool(sums, seen, old.T_map_scene, (min(old.stamps_ns[0], stamps[0]), stamps[-1]))
 
-    def rescale(self, factor: float) -> None:
-        """Multiplies every position, about the map's origin."""
+    def move(self, rotation: np.ndarray, factor: float) -> None:
+        """Turns by [3, 3] and stretches every position about the map's origin."""
         old = self.held
         if old is not None:
             sums = old.sums.clone()
-            sums[:, -4:-1] *= factor
-            self.held = self._pool(sums, old.seen, scale_translation(old.T_map_scene, factor), old.stamps_ns)
+            sums[:, -4:-1] = factor * sums[:, -4:-1] @ sums.new_tensor(rotation).T
+            T_map_scene = scale_translation(compose(rotation, np.zeros(3)) @ old.T_map_scene, factor)
+            upright = compose(level_rotation(T_map_scene[:3, 0]), T_map_scene[:3, 3])
+            self.held = self._pool(sums, old.seen, upright, old.stamps_ns)
 
     def _pool(self, sums: Tensor, seen: np.ndarray, T_map_scene: np.ndarray, stamps_ns: tuple[int, int]) -> Remembered:
         voxel = self._model.patches.config.voxel_size
