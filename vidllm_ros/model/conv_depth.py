@@ -200,15 +200,17 @@ class ConvDepthModel(nn.Module):
         log_focal = self.focal(maps[-1].mean(dim=(2, 3))).float()[:, 0]
         return ConvDepthOutput(out[:, 0] + START_CANONICAL, out[:, 1] + START_SPREAD, log_focal + START_FOCAL)
 
-    def measure(self, images: Tensor, focal: Tensor | None = None) -> Tensor:
-        """Metric depth [F, H, W] of frames [F, 3, H, W] at their own size.
+    def measure(self, images: Tensor, focal: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
+        """Metric depth [F, h, w] of frames [F, 3, H, W].
 
         Args:
             images: RGB in [0, 1]; brought to the configured size if they have another.
             focal: [F] focal lengths in image widths of known cameras; NaN or None takes the network's estimate.
+            size: (h, w) of the depth; the images' own when not given.
         """
-        size = (images.shape[-2], images.shape[-1])
-        if size != self.config.image_size:
+        shape = (images.shape[-2], images.shape[-1])
+        size = size or shape
+        if shape != self.config.image_size:
             images = F.interpolate(images, self.config.image_size, mode="bilinear", align_corners=False, antialias=True)
         out = self(images)
         estimate = out.log_focal.exp()
