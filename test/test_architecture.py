@@ -47,6 +47,7 @@ MAY_IMPORT_SIBLINGS = {
     "training.rooms": set(),
     "training.data": {"rooms"},
     "training.losses": {"rooms"},
+    "training.metric_depth": {"rooms"},
     "training.stages": {"data", "losses", "rooms"},
     "training.ablation": {"data", "evaluate", "losses", "rooms", "stages"},
     "training.evaluate": {"data", "losses", "rooms", "stages"},

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from vidllm_ros.model.reasoning.grounding import GroundingConfig
 from vidllm_ros.model.reasoning.language_types import LanguageConfig
 from vidllm_ros.model.reasoning.patches import PatchConfig
+from vidllm_ros.model.reconstruction.conv_depth import ConvDepthConfig
 
 MAY_BE_ZERO = ("registers", "frames", "seed")
 
@@ -151,6 +152,9 @@ class MetricDepthConfig:
 
     Args:
         enabled: False leaves the module out (ablation "w/o MD"): the scale is then 1.
+        encoder: ``tokens`` decodes the shared encoder's tokens into bins, as the paper does; ``convolutional`` sees the
+            frames themselves with an encoder of its own (``conv_depth``), and the settings of bins and decoder do not
+            matter. With ``scale.align`` off its depth is the depth of a frame.
         bins: number of depth bins N.
         min_depth: smallest depth in metres.
         max_depth: largest depth in metres.
@@ -158,9 +162,11 @@ class MetricDepthConfig:
         features: channels of the decoder.
         channels: channels of the four pyramid levels, finest first.
         frames_chunk: frames decoded at once; bounds the memory.
+        convolutional: sizes of the convolutional model.
     """
 
     enabled: bool = True
+    encoder: str = "tokens"
     bins: int = 64
     min_depth: float = 0.1
     max_depth: float = 10.0
@@ -168,8 +174,11 @@ class MetricDepthConfig:
     features: int = 256
     channels: tuple[int, int, int, int] = (256, 512, 1024, 1024)
     frames_chunk: int = 8
+    convolutional: ConvDepthConfig = field(default_factory=ConvDepthConfig)
 
     def __post_init__(self) -> None:
+        encoders = ("tokens", "convolutional")
+        _require(self.encoder in encoders, f"metric_depth.encoder '{self.encoder}' is not one of {', '.join(encoders)}")
         kinds = ("log_binomial", "softmax")
         _require(
             self.normalization in kinds,

@@ -78,6 +78,13 @@ class VidLLM(Pretrained):
         return self.reconstruction.encoder.mean.device
 
     @property
+    def measured_size(self) -> tuple[int, int] | None:
+        """(height, width) of the frames that ``measure`` wants to see; None when it is content with tokens."""
+        metric = self.config.metric_depth
+        convolutional = metric.enabled and metric.encoder == "convolutional"
+        return metric.convolutional.image_size if convolutional else None
+
+    @property
     def patches(self) -> PatchConstructor:
         """3D patch construction."""
         return self._part(self._patches)
@@ -109,7 +116,13 @@ class VidLLM(Pretrained):
         return self.reconstruction.encode(images.to(self.device))
 
     @torch.inference_mode()
-    def measure(self, tokens: Tensor, image_size: tuple[int, int] | None = None) -> Tensor | None:
+    def measure(
+        self,
+        tokens: Tensor,
+        image_size: tuple[int, int] | None = None,
+        images: Tensor | None = None,
+        focal: Tensor | None = None,
+    ) -> Tensor | None:
         """Features [F, L, N, C] of frames to their metric depth [F, H, W], None for a network without it.
 
         As with ``encode``, a frame's metric depth depends on nothing but that frame.
@@ -117,8 +130,16 @@ class VidLLM(Pretrained):
         Args:
             tokens: from ``encode``.
             image_size: (H, W) of the frames behind ``tokens``; the configuration's when not given.
+            images: float [F, 3, h, w], the frames, best at ``measured_size``; only a convolutional metric depth model
+                needs them.
+            focal: [F] their focal lengths in image widths, NaN where unknown; only that model uses them.
         """
-        metric = self.reconstruction.measure(tokens.to(self.device)[None], image_size or self.config.image_size)
+        metric = self.reconstruction.measure(
+            tokens.to(self.device)[None],
+            image_size or self.config.image_size,
+            None if images is None else images.to(self.device)[None],
+            None if focal is None else focal.to(self.device)[None],
+        )
         return None if metric is None else metric[0]
 
     @torch.inference_mode()
@@ -129,6 +150,7 @@ class VidLLM(Pretrained):
         tokens: Tensor | None = None,
         metric_depth: Tensor | None = None,
         image_size: tuple[int, int] | None = None,
+        focal: Tensor | None = None,
     ) -> GeometryOutput:
         """Poses, intrinsics and metric depth of windows.
 
@@ -137,6 +159,7 @@ class VidLLM(Pretrained):
             tokens: instead of images, features [B, S, L, N, C] from ``encode``.
             metric_depth: [B, S, H, W] from ``measure``; computed when not given.
             image_size: (H, W) of the frames behind ``tokens``; the configuration's when not given.
+            focal: [B, S] focal lengths in image widths of known cameras, for a convolutional metric depth model.
         """
         if (images is None) == (tokens is None):
             raise ValueError("give either images or tokens")
@@ -144,7 +167,10 @@ class VidLLM(Pretrained):
             image_size = (images.shape[-2], images.shape[-1])
             tokens = self.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         assert tokens is not None
-        return self.reconstruction(tokens.to(self.device), image_size or self.config.image_size, metric_depth)
+        shown = None if images is None else images.to(self.device)
+        known = None if focal is None else focal.to(self.device)
+        size = image_size or self.config.image_size
+        return self.reconstruction(tokens.to(self.device), size, metric_depth, shown, known)
 
     @torch.inference_mode()
     def build_scene(

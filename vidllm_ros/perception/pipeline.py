@@ -55,7 +55,7 @@ class Pipeline:
         self.config = config or PerceptionConfig()
         self._lock = threading.RLock()
         self._buffer = WindowBuffer(self.config.window)
-        self._features = FeatureCache(model)
+        self._features = FeatureCache(model, self.config.camera.use_known_intrinsics)
         self._tracks = Tracks()
         self._map = MapBuilder(model, self.config)
         self._reader = SceneReader(model)

@@ -12,6 +12,7 @@ from vidllm_ros.model.outputs import GeometryOutput
 from vidllm_ros.model.reconstruction.adapter import CrossTaskAdapter
 from vidllm_ros.model.reconstruction.backbone import GlobalFrameBackbone
 from vidllm_ros.model.reconstruction.camera_head import CameraHead
+from vidllm_ros.model.reconstruction.conv_depth import ConvDepthModel
 from vidllm_ros.model.reconstruction.depth_head import DepthHead
 from vidllm_ros.model.reconstruction.encoder import Encoder
 from vidllm_ros.model.reconstruction.metric_depth import MetricDepthModel
@@ -47,7 +48,11 @@ class ReconstructionModel(nn.Module):
         self.backbone = GlobalFrameBackbone(config.backbone, dim)
         self.camera_head = CameraHead(config.camera_head, 2 * dim)
         self.depth_head = DepthHead(config.depth_head, 2 * dim)
-        self.metric_depth = MetricDepthModel(config.metric_depth, dim) if config.metric_depth.enabled else None
+        self.metric_depth: MetricDepthModel | ConvDepthModel | None = None
+        if config.metric_depth.enabled and config.metric_depth.encoder == "convolutional":
+            self.metric_depth = ConvDepthModel(config.metric_depth.convolutional)
+        elif config.metric_depth.enabled:
+            self.metric_depth = MetricDepthModel(config.metric_depth, dim)
 
     def set_precision(self, dtype: torch.dtype | None) -> None:
         """Weights of encoder, adapter and backbone to ``dtype`` (None: as they are); the heads to float32.
@@ -65,23 +70,51 @@ class ReconstructionModel(nn.Module):
         """Frames [F, 3, H, W], RGB in [0, 1], to encoder features [F, L, N, C], each frame on its own."""
         return self.encoder(images)
 
-    def measure(self, features: Tensor, image_size: tuple[int, int]) -> Tensor | None:
-        """Metric depth [B, S, H, W] in metres from features [B, S, L, N, C], each frame on its own.
+    def measure(
+        self,
+        features: Tensor,
+        image_size: tuple[int, int],
+        images: Tensor | None = None,
+        focal: Tensor | None = None,
+    ) -> Tensor | None:
+        """Metric depth [B, S, H, W] in metres, each frame on its own; None without a metric depth model.
 
-        None without a metric depth model.
+        Args:
+            features: [B, S, L, N, C], what a metric depth model on tokens looks at.
+            image_size: (H, W).
+            images: [B, S, 3, h, w], RGB in [0, 1], of any size: what a convolutional one looks at.
+            focal: [B, S] focal lengths in image widths for a convolutional one; NaN or None where they are unknown.
         """
         if self.metric_depth is None:
             return None
         with torch.autocast(features.device.type, enabled=False):
-            return self.metric_depth(features, self._grid(image_size), image_size)
+            if isinstance(self.metric_depth, MetricDepthModel):
+                return self.metric_depth(features, self._grid(image_size), image_size)
+            if images is None:
+                raise ValueError(
+                    "a convolutional metric depth model looks at images, not tokens: give images, or the metric depth "
+                    "that measure made of them"
+                )
+            known = None if focal is None else focal.flatten()
+            depth = self.metric_depth.measure(images.flatten(0, 1).float(), known, image_size)
+            return depth.unflatten(0, images.shape[:2])
 
-    def forward(self, features: Tensor, image_size: tuple[int, int], metric: Tensor | None = None) -> GeometryOutput:
+    def forward(
+        self,
+        features: Tensor,
+        image_size: tuple[int, int],
+        metric: Tensor | None = None,
+        images: Tensor | None = None,
+        focal: Tensor | None = None,
+    ) -> GeometryOutput:
         """Reconstruct windows from encoder features.
 
         Args:
             features: [B, S, L, N, C] as ``encode`` gives them, stacked over frames and windows.
             image_size: (H, W) of the encoded frames in pixels.
             metric: what ``measure`` gives, [B, S, H, W]; computed when not given.
+            images: for ``measure``.
+            focal: for ``measure``.
         """
         grid = self._grid(image_size)
         if features.ndim != 5 or features.shape[3] != grid[0] * grid[1]:
@@ -91,7 +124,7 @@ class ReconstructionModel(nn.Module):
             )
         frames, semantic = self.relate(features, image_size)
         if metric is None:
-            metric = self.measure(features, image_size)
+            metric = self.measure(features, image_size, images, focal)
         return self.predict(frames, semantic, metric, image_size)
 
     def relate(self, features: Tensor, image_size: tuple[int, int]) -> tuple[RelatedFrames, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidllm_ros.model import VidLLM
 from vidllm_ros.perception.geometry.frame_cache import FrameCache
-from vidllm_ros.perception.geometry.images import fit_image, to_tensor
+from vidllm_ros.perception.geometry.images import fit_image, image_to_network, to_tensor
 from vidllm_ros.perception.types import Frame
 
 _BATCH = 8  # frames encoded at once; bounds the memory
@@ -38,11 +38,12 @@ class FeatureCache(FrameCache[FrameFeatures]):
 
     Args:
         model: the network.
+        use_known_cameras: whether a network that measures depth by the focal length gets that of known cameras.
     """
 
-    def __init__(self, model: VidLLM) -> None:
+    def __init__(self, model: VidLLM, use_known_cameras: bool = True) -> None:
         super().__init__()
-        self._model = model
+        self._model, self._use_known_cameras = model, use_known_cameras
 
     def encode(self, frames: Sequence[Frame]) -> int:
         """Encodes those of ``frames`` that are not yet; how many there were."""
@@ -64,7 +65,7 @@ class FeatureCache(FrameCache[FrameFeatures]):
             batch = missing[start : start + _BATCH]
             images = [fit_image(frame.rgb, size) for frame in batch]
             tokens = self._model.encode(to_tensor(images, self._model.device))
-            depths = self._model.measure(tokens)
+            depths = self._measure(batch, tokens)
             # Copies, because a part of a batch would keep all of it in memory.
             fresh = {
                 frame: FrameFeatures(tokens[i].clone(), None if depths is None else depths[i].clone(), images[i])
@@ -73,3 +74,16 @@ class FeatureCache(FrameCache[FrameFeatures]):
             found.update(fresh)
             self.hold(fresh)
         return found, len(missing)
+
+    def _measure(self, frames: list[Frame], tokens: Tensor) -> Tensor | None:
+        """Metric depth [F, H, W] of frames; they are shown to networks that look at more than tokens."""
+        size = self._model.measured_size
+        if size is None:
+            return self._model.measure(tokens)
+        images = to_tensor([fit_image(frame.rgb, size) for frame in frames], self._model.device)
+        focal = torch.full((len(frames),), torch.nan)
+        for index, frame in enumerate(frames):
+            if frame.intrinsics is not None and self._use_known_cameras:
+                fitted = image_to_network(frame.rgb.shape[:2], size) @ np.asarray(frame.intrinsics, dtype=np.float64)
+                focal[index] = float(fitted[0, 0]) / size[1]
+        return self._model.measure(tokens, images=images, focal=focal)

@@ -59,6 +59,22 @@ VARIED = RoomStyle(
     sensor_noise=3.0,
 )
 
+#: Rooms for single views from anywhere, where views, not paths, say what cameras do; no preset for paths.
+WIDE = RoomStyle(
+    name="wide",
+    camera_height=(0.2, 2.2),
+    height_bob=0.05,
+    pitch=(-60.0, 40.0),
+    pitch_wander=8.0,
+    roll=8.0,
+    horizontal_fov=(48.0, 100.0),
+    floors=("tiles", "grid", "wood", "carpet", "speckle"),
+    room_side=(2.4, 9.0),
+    room_height=(2.2, 3.4),
+    size_variation=0.15,
+    sensor_noise=3.0,
+)
+
 STYLES = {style.name: style for style in (ROBOT, VARIED)}
 
 
