@@ -21,6 +21,7 @@ from vidllm_ros.node.conversions import ns_to_stamp
 from vidllm_ros.node.qos import REQUESTS, TEXT
 from vidllm_ros.srv import Query, SaveMap
 
+_LATE = 0.5  # seconds for which text may come after the answer
 _PATIENCE = 20.0  # seconds a request may take beyond its own timeout
 
 
@@ -152,7 +153,8 @@ class VidllmClient:
     ) -> QueryAction.Result:
         """Asks and hands each new piece of text to ``on_text``, which returns False to cancel; the result in the end.
 
-        A cancelled question returns what was said so far.
+        The pieces add up to the answer: what the middleware lost of them, or delivers after the result, comes as one
+        last piece. A cancelled question returns what was said so far.
 
         Raises:
             ClientError: there is no answer; ``code`` says why.
@@ -162,8 +164,10 @@ class VidllmClient:
         goal = QueryAction.Goal(**_fields(question, task, scope, stamp_ns, frame_id, max_new_tokens))
         cancel = threading.Event()
         handle: Any = None
+        said: list[str] = []
 
         def on_feedback(message: Any) -> None:
+            said.append(message.feedback.text)
             if on_text(message.feedback.text) is False and not cancel.is_set():
                 cancel.set()
                 if handle is not None:
@@ -175,6 +179,12 @@ class VidllmClient:
         outcome = self._wait(handle.get_result_async(), timeout)
         if outcome.status not in (GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_CANCELED):
             raise ClientError(outcome.result.message, outcome.result.error_code)
+        answer = outcome.result.answer
+        deadline = time.monotonic() + _LATE
+        while (heard := "".join(said)).strip() != answer and time.monotonic() < deadline and not cancel.is_set():
+            time.sleep(0.01)
+        if not cancel.is_set() and heard.strip() != answer and answer.startswith(heard.lstrip()):
+            on_text(answer[len(heard.lstrip()) :])
         return outcome.result
 
     def reset(self) -> str:

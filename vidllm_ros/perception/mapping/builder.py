@@ -97,7 +97,8 @@ class MapBuilder:
             up_camera: upward direction [3] in the first camera's optical frame, when known from outside.
         """
         own_scale = reconstruction.scale_spread <= self._config.scale.max_spread
-        warnings = window_warnings(reconstruction, self._config)
+        doubts = window_warnings(reconstruction, self._config)
+        events: tuple[str, ...] = ()
         source = ScaleSource.METRIC if own_scale else ScaleSource.UNRELIABLE
         status, reason = WindowStatus.REJECTED, ""
         if T_map_cameras is not None:
@@ -118,25 +119,23 @@ class MapBuilder:
                 placement = Placement(reconstruction, alignment.T_map_window, alignment.scale_ratio)
                 if own_scale and not self._scale_known:
                     placement = self._adopt_scale(placement)
-                    warnings += ("the map was rescaled to this window, the first one with a reliable scale",)
+                    events += ("the map was rescaled to this window, the first one with a reliable scale",)
             elif alignment is not None and self._rejections < self._config.stitch.max_rejections:
                 placement, reason = self._continued(reconstruction, pairs[0]), alignment.problem
             else:
                 if alignment is not None:
-                    warnings += (f"the map starts again: {alignment.problem}",)
+                    events += (f"the map starts again: {alignment.problem}",)
                 status, placement = WindowStatus.FIRST, self._begin(window, reconstruction, up_camera)
                 self._scale_known = own_scale
             if status is WindowStatus.STITCHED:
                 placement, turned = self._level(window, placement)
-                warnings += (
-                    (f"the map was turned by {turned:.1f} degrees towards the vertical",) if turned > 0.5 else ()
-                )
-            if self._gravity_source == "assumed level":
-                warnings = (_TILTED, *warnings)
+                events += (f"the map was turned by {turned:.1f} degrees towards the vertical",) if turned > 0.5 else ()
+        if self._gravity_source == "assumed level":
+            doubts += (_TILTED,)
         if source is ScaleSource.METRIC and not self._scale_known:
             source = ScaleSource.UNRELIABLE
         self._rejections = self._rejections + 1 if status is WindowStatus.REJECTED else 0
-        return Decision(placement, status, reason, source, self._gravity_source, warnings)
+        return Decision(placement, status, reason, source, self._gravity_source, doubts + events)
 
     def add(self, window_id: int, window: Window, decision: Decision) -> PointCloud:
         """Takes a placed window into map, path, memory and history; its points. A rejected one leaves no trace."""
