@@ -33,6 +33,7 @@ MAY_IMPORT_SIBLINGS = {
     "perception.windows": set(),
     "perception.geometry": set(),
     "perception.adjustment": {"geometry"},
+    "perception.registration": {"adjustment", "geometry"},
     "perception.mapping": {"geometry"},
     "perception.scenes": {"geometry", "mapping"},
     "node.parameters": set(),

@@ -56,6 +56,7 @@ EVALUATIONS = (
     Command("vidllm_ros.training.evaluate.referring", "objects that words mean", "add_parsers"),
     Command("vidllm_ros.training.evaluate.surface", "reconstruction of scans", "add_parsers"),
     Command("vidllm_ros.evaluation.benchmarks.cli", "sets of images", "add_parsers"),
+    Command("vidllm_ros.evaluation.perception_command", "clips with true poses, through the node's perception"),
     Command("vidllm_ros.replay.evaluate", "a ROS 2 bag, through the real node"),
     Command("vidllm_ros.evaluation.compare", "two runs of one benchmark"),
 )

@@ -216,6 +216,34 @@ class ScaleConfig:
 
 
 @dataclass(frozen=True)
+class NoiseConfig:
+    """How far a network's geometry is off on data like those it will see; standard deviations.
+
+    Perception weighs the network against what images show by them. The defaults are those of the bundled nano on
+    validation rooms.
+
+    Args:
+        depth: relative, of the depth of a point, the same in all frames that see it.
+        depth_frame: relative, of all depths of one frame together.
+        rotation_deg: of the motion from frame to frame, degrees.
+        translation: of the motion from frame to frame, metres.
+        focal: relative, of the focal length.
+    """
+
+    depth: float = 0.03
+    depth_frame: float = 0.04
+    rotation_deg: float = 1.5
+    translation: float = 0.03
+    focal: float = 0.05
+
+    def __post_init__(self) -> None:
+        for part in dataclasses.fields(self):
+            value = getattr(self, part.name)
+            right = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+            _require(right, f"noise.{part.name} is {value!r}; it must be a number above 0")
+
+
+@dataclass(frozen=True)
 class VidLLMConfig:
     """The whole network.
 
@@ -234,6 +262,7 @@ class VidLLMConfig:
         patches: 3D patch construction; None (with ``language`` and ``grounding``) leaves a reconstruction-only network.
         language: language model.
         grounding: box decoder.
+        noise: how far its geometry is off.
     """
 
     name: str = "large"
@@ -249,6 +278,7 @@ class VidLLMConfig:
     patches: PatchConfig | None = None
     language: LanguageConfig | None = None
     grounding: GroundingConfig | None = None
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
 
     def __post_init__(self) -> None:
         self._check_counts()

@@ -122,6 +122,22 @@ class RefineConfig(_Group):
 
 
 @dataclass(frozen=True)
+class RegisterConfig(_Group):
+    """Cameras found in the images themselves, instead of ``refine``: slower, and for images of a real camera."""
+
+    enabled: bool = _parameter(
+        False, "Find cameras by tracks at the images' own resolution, from several starts, and state how sure they are."
+    )
+    reject: bool = _parameter(
+        True, "Keep windows out of the map whose images do not bear out the cameras; false only says so."
+    )
+    max_points: int = _parameter(250, "Most points followed from image to image.", 16, 2000)
+    image_side: int = _parameter(
+        480, "Most pixels along the shorter side of images that are searched for points; more is slower.", 32, 2160
+    )
+
+
+@dataclass(frozen=True)
 class ScaleConfig(_Group):
     """When the metres of a window are believed."""
 
@@ -245,6 +261,7 @@ class PerceptionConfig:
     window: WindowConfig = field(default_factory=WindowConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    register: RegisterConfig = field(default_factory=RegisterConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     stitch: StitchConfig = field(default_factory=StitchConfig)
     cloud: CloudConfig = field(default_factory=CloudConfig)

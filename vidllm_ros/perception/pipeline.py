@@ -20,6 +20,8 @@ from vidllm_ros.perception.mapping.builder import Decision, MapBuilder
 from vidllm_ros.perception.mapping.cloud import PointCloud
 from vidllm_ros.perception.mapping.stitching import Placement
 from vidllm_ros.perception.out_of_memory import Attempt, attempts, free_memory
+from vidllm_ros.perception.registration.register import register
+from vidllm_ros.perception.registration.tracks import Tracks as LastingTracks
 from vidllm_ros.perception.scenes.answers import SceneReader
 from vidllm_ros.perception.scenes.scene import remembered_scene, window_scene
 from vidllm_ros.perception.stopwatch import Stopwatch
@@ -48,15 +50,24 @@ class Pipeline:
     Args:
         model: the network, on its device.
         config: everything that can be set.
+        correct: what is done to the network's reconstruction of a window before its cameras are adjusted; evaluation
+            puts true parts in.
     """
 
-    def __init__(self, model: VidLLM, config: PerceptionConfig | None = None) -> None:
+    def __init__(
+        self,
+        model: VidLLM,
+        config: PerceptionConfig | None = None,
+        correct: Callable[[Window, Reconstruction], Reconstruction] | None = None,
+    ) -> None:
         self.model = model
+        self._correct = correct
         self.config = config or PerceptionConfig()
         self._lock = threading.RLock()
         self._buffer = WindowBuffer(self.config.window)
         self._features = FeatureCache(model, self.config.camera.use_known_intrinsics)
         self._tracks = Tracks()
+        self._lasting_tracks = LastingTracks()
         self._map = MapBuilder(model, self.config)
         self._reader = SceneReader(model)
         self._scenes: dict[int | str, tuple[object, Scene]] = {}  # with what each was made from
@@ -85,7 +96,9 @@ class Pipeline:
         """
         frames = self._buffer.frames()
         self._keep_only(frames)
-        if self.config.refine.enabled:
+        if self.config.register.enabled:
+            self._lasting_tracks.follow(frames, self.config.register)
+        elif self.config.refine.enabled:
             self._tracks.follow(frames, self.config.refine)
         return self._features.encode(frames)
 
@@ -129,10 +142,13 @@ class Pipeline:
 
     def _reconstruct(self, window: Window, seen: FrameFeatures) -> Reconstruction:
         """The network's geometry of all frames together."""
-        return reconstruct(self.model, window, seen, self.config.camera)
+        reconstruction = reconstruct(self.model, window, seen, self.config.camera)
+        return reconstruction if self._correct is None else self._correct(window, reconstruction)
 
     def _adjust(self, window: Window, reconstruction: Reconstruction) -> Reconstruction:
         """Its cameras adjusted to points that the images share."""
+        if self.config.register.enabled:
+            return register(reconstruction, self._lasting_tracks.find(window.frames, self.config.register))
         if not self.config.refine.enabled:
             return reconstruction
         return refine(reconstruction, self._tracks.find(window.frames, self.config.refine))
@@ -157,7 +173,7 @@ class Pipeline:
             cloud = self._map.add(window_id, attempt.window, decision)
             held = dict(self._map.history)
             self._scenes = {key: scene for key, scene in self._scenes.items() if key in held}
-            rejected = decision.status is WindowStatus.REJECTED
+            rejected = decision.status is WindowStatus.REJECTED and not decision.go_on
             self._buffer.finish(whole, Outcome.REJECTED if rejected else Outcome.PLACED)
         return window_id, decision, cloud
 
@@ -303,6 +319,7 @@ class Pipeline:
         """Frees what was computed of other frames."""
         self._features.keep_only(frames)
         self._tracks.keep_only(frames)
+        self._lasting_tracks.keep_only(frames)
 
 
 def _describe(

@@ -8,9 +8,11 @@ from enum import Enum
 import numpy as np
 from torch import Tensor
 
+from vidllm_ros.model.config import NoiseConfig
 from vidllm_ros.model.outputs import Answer, Box3D, SceneTokens
 
 __all__ = [
+    "AdjustmentReport",
     "Answer",
     "Box3D",
     "Frame",
@@ -55,6 +57,34 @@ class Window:
     shared: int = 0
 
 
+@dataclass(frozen=True)
+class AdjustmentReport:
+    """What the images said about the cameras of a window.
+
+    Attributes:
+        start: where the cameras started from: "network", or "images" for motions found in the images alone.
+        taken: whether the adjusted cameras explain points that were kept apart better than the start, and were taken.
+        sightings: of points that several frames see.
+        fitting: share of the sightings that agree with the cameras, 0 to 1.
+        residual: median distance between where points are and should be seen, pixels of the image.
+        gain: what the adjusted cameras explain better, 0 to 1, of the robust cost of points that were kept apart.
+        parallax: median angle between the first and the last direction from which a point is seen, degrees; near 0 the
+            camera only turned, or stood still.
+        depth_error: relative deviation of depth, as the points show it.
+        problem: one sentence why the cameras cannot be trusted; "" when they can.
+    """
+
+    start: str = "network"
+    taken: bool = False
+    sightings: int = 0
+    fitting: float = 0.0
+    residual: float = 0.0
+    gain: float = 0.0
+    parallax: float = 0.0
+    depth_error: float = 0.0
+    problem: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
     """Metric geometry of one window. ``S`` frames of ``H`` x ``W`` pixels (network resolution).
@@ -74,6 +104,10 @@ class Reconstruction:
             ``intrinsics`` back to the input resolution.
         focal_ratio: estimated over known focal length, the median over the frames; None when none came with a camera
             matrix.
+        noise: how far depth, poses and focal length are thought to be off.
+        covariance: float64 [S, 6, 6] of ``T_window_camera``, (translation, rotation vector) along the axes of the
+            window frame, metres and radians; zeros for the first camera, which is the frame. None when unknown.
+        adjustment: what the images said about the cameras; None when they were not asked.
     """
 
     stamps_ns: tuple[int, ...]
@@ -88,6 +122,9 @@ class Reconstruction:
     semantic_tokens: Tensor
     image_to_network: np.ndarray = field(default_factory=lambda: np.eye(3))
     focal_ratio: float | None = None
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    covariance: np.ndarray | None = None
+    adjustment: AdjustmentReport | None = None
 
     @property
     def image_intrinsics(self) -> np.ndarray:
@@ -109,7 +146,7 @@ class WindowStatus(Enum):
     FIRST = "first"  # started the map (or restarted it after a cut)
     STITCHED = "stitched"  # aligned by its shared frames
     ANCHORED = "anchored"  # placed by an outside pose (TF)
-    REJECTED = "rejected"  # its shared frames do not align; not in the map
+    REJECTED = "rejected"  # its shared frames do not align, or its cameras cannot be trusted; not in the map
 
 
 @dataclass(frozen=True)

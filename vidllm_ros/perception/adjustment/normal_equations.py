@@ -40,19 +40,38 @@ class NormalEquations:
                 if b != a:
                     self.matrix[row, :, column] += matrices[:, own, b * VARIABLES : (b + 1) * VARIABLES]
 
-    def solve(self) -> np.ndarray:
+    def solve(self, damping: float = 0.0) -> np.ndarray:
         """The step [frames, 7] to the minimum, with the pose of frame 0 held, shortened if it turns a camera too far.
+
+        Args:
+            damping: share by which the diagonal is enlarged (Levenberg and Marquardt).
 
         Raises:
             LinAlgError: there is no finite one.
         """
         size = self.vector.size
         step = np.zeros(size)
-        step[6:] = -np.linalg.solve(self.matrix.reshape(size, size)[6:, 6:], self.vector.ravel()[6:])
+        matrix = self.matrix.reshape(size, size)[6:, 6:]
+        matrix = matrix + damping * np.diag(np.diag(matrix))
+        step[6:] = -np.linalg.solve(matrix, self.vector.ravel()[6:])
         if not np.isfinite(step).all():
             raise np.linalg.LinAlgError("the step is not finite")
         step = step.reshape(self.vector.shape)
         return step * min(1.0, _MAX_TURN / max(np.abs(step[:, :3]).max(), 1e-9))
+
+    def covariances(self) -> np.ndarray:
+        """Of the steps of the poses, [frames, 6, 6] on (rotation, translation), with the pose of frame 0 held.
+
+        Raises:
+            LinAlgError: the matrix has no inverse.
+        """
+        size = self.vector.size
+        inverse = np.linalg.inv(self.matrix.reshape(size, size)[6:, 6:])
+        result = np.zeros((len(self.vector), 6, 6))
+        for frame in range(1, len(self.vector)):
+            own = slice(VARIABLES * frame - 6, VARIABLES * frame)
+            result[frame] = inverse[own, own]
+        return result
 
 
 def adjoint(transforms: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from torch import Tensor
 
@@ -36,7 +38,7 @@ def reconstruct(model: VidLLM, window: Window, features: FrameFeatures, config: 
         metric_depth=None if features.metric_depth is None else features.metric_depth[None],
         image_size=(features.image.shape[1], features.image.shape[2]),
     )
-    return from_geometry(geometry, window, features.image, config)
+    return replace(from_geometry(geometry, window, features.image, config), noise=model.config.noise)
 
 
 def from_geometry(

@@ -30,6 +30,7 @@ class Decision:
         scale_source: where the metres come from.
         gravity_source: where the map's upward direction comes from.
         warnings: what is doubtful.
+        go_on: whether a rejected window is given up, so that the next one overlaps it and not the map.
     """
 
     placement: Placement
@@ -38,6 +39,7 @@ class Decision:
     scale_source: ScaleSource
     gravity_source: str
     warnings: tuple[str, ...]
+    go_on: bool = False
 
 
 class MapBuilder:
@@ -111,6 +113,15 @@ class MapBuilder:
                 status = WindowStatus.ANCHORED
                 source = ScaleSource.EXTERNAL if anchor.external_scale else source
                 self._scale_known = source is not ScaleSource.UNRELIABLE
+        elif self._untrusted(reconstruction):
+            pairs = self._shared_frames(window)
+            placement = self._continued(reconstruction, pairs[0]) if pairs else Placement(reconstruction, np.eye(4))
+            assert reconstruction.adjustment is not None
+            reason, self._rejections = reconstruction.adjustment.problem, self._rejections + 1
+            # Ever wider gaps between the frames would make it worse.
+            go_on = self._rejections > self._config.stitch.max_rejections
+            gravity = self._gravity_source or "assumed level"
+            return Decision(placement, status, reason, source, gravity, doubts, go_on)
         else:
             pairs = self._shared_frames(window)
             alignment = self._align(reconstruction, pairs, own_scale)
@@ -153,6 +164,11 @@ class MapBuilder:
         self.history.append((window_id, placement))
         self._last_frames = window.frames
         return cloud
+
+    def _untrusted(self, reconstruction: Reconstruction) -> bool:
+        """Whether its images say that its cameras cannot be believed; such a window does not enter the map."""
+        report = reconstruction.adjustment
+        return self._config.register.reject and report is not None and bool(report.problem)
 
     def _begin(self, window: Window, reconstruction: Reconstruction, up_camera: np.ndarray | None) -> Placement:
         self.clear()
