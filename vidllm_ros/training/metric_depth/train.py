@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="training time in all")
     parser.add_argument("--batch", type=int, default=24, help="frames of a step")
     parser.add_argument("--lr", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--encoder-lr", type=float, default=0.5, help="the encoder's share of it")
     parser.add_argument("--size", default="112x84", metavar="WxH", help="pixels of the network's pictures")
     parser.add_argument("--imagenet", type=Path, help="file of EfficientNet-Lite0's weights; the installed package's")
     parser.add_argument("--from-nothing", action="store_true", help="begin with random weights")
@@ -253,7 +254,9 @@ def main() -> None:
     share = arguments.real_share if real else 0.0
     mixture = Mixture(dict(arguments.rooms), real, share, (height, width), (height // 2, width // 2))
     print(mixture.counts(), flush=True)
-    config = TrainConfig(minutes=arguments.minutes, batch=arguments.batch, lr=arguments.lr)
+    config = TrainConfig(
+        minutes=arguments.minutes, batch=arguments.batch, lr=arguments.lr, encoder_lr=arguments.encoder_lr
+    )
     trainer = Trainer(model, mixture, config, arguments.out, _held_out(arguments))
     if arguments.resume and not trainer.resume():
         print("there is no checkpoint yet: begin", flush=True)
