@@ -7,10 +7,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types build bench setup clean distclean
+.PHONY: help demo check test lint types build bench setup clean distclean
 
 IN_ENV := source tools/env.sh;
 PYTEST_ARGS ?=
+# Half of the tests wait for nodes: two processes keep two cores busy. Tests of one file share their nodes.
+IN_PARALLEL := -n 2 --dist loadfile
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,9 +20,12 @@ help: ## list the targets
 demo: build ## make a room bag, replay it through the real node, ask it questions, write demo/report.html
 	@$(IN_ENV) tools/demo.sh demo
 
+check: lint types ## for everyday use: lint, type checks and the tests that need neither ROS nor training
+	@$(IN_ENV) PYTHONPATH=$(CURDIR) pytest $(IN_PARALLEL) test/model test/perception test/evaluation test/test_architecture.py $(PYTEST_ARGS)
+
 test: lint types build ## lint, type checks and every test, over real ROS 2
 	@# Nodes of one run share the machine and its middleware: what failed beside others gets one chance alone.
-	@$(IN_ENV) pytest $(PYTEST_ARGS) || { echo "Once more, alone, those that failed:"; pytest --last-failed $(PYTEST_ARGS); }
+	@$(IN_ENV) pytest $(IN_PARALLEL) $(PYTEST_ARGS) || { echo "Once more, alone, those that failed:"; pytest --last-failed $(PYTEST_ARGS); }
 
 lint: setup ## ruff: rules and formatting
 	@$(IN_ENV) ruff check . && ruff format --check .

@@ -49,6 +49,7 @@ setup(
             "hypothesis>=6.100",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
         ],
     },
     entry_points={"console_scripts": ["vidllm = vidllm_ros.cli:main"]},

@@ -21,8 +21,14 @@ from tables import machine, peak_memory, table  # first: it finds the checkout
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.evaluation import dialects, grounding, ngrams, reconstruction, trajectory
-from vidllm_ros.evaluation.along_path import errors_by_length
+from vidllm_ros.evaluation.metrics import (
+    dialects,
+    grounding,
+    ngrams,
+    reconstruction,
+    trajectory,
+)
+from vidllm_ros.evaluation.metrics.along_path import errors_by_length
 
 WORDS = (
     "the",

@@ -20,9 +20,9 @@ from transformers import PreTrainedTokenizerBase
 
 from vidllm_ros.model import VidLLM, VidLLMConfig
 from vidllm_ros.model.checkpoint import weightless
-from vidllm_ros.model.reconstruction import ReconstructionModel
+from vidllm_ros.model.reasoning.tokenizer import CONVERSATION_MARKS, train_tokenizer
+from vidllm_ros.model.reconstruction.branch import ReconstructionModel
 from vidllm_ros.model.sizes import SIZES
-from vidllm_ros.model.tokenizer import CONVERSATION_MARKS, train_tokenizer
 
 GIGABYTE = 1e9
 MEMORY = {

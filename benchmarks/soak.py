@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from tables import machine
 
-from vidllm_ros.node.replay_process import NodeProcess, environment, private_environment
+from vidllm_ros.replay.node_process import NodeProcess, environment, private_environment
 
 NAME = "/soak/vidllm"
 _SETTLED = 0.2  # the share of the run after which memory counts: caches fill and the map grows to its cap before
@@ -202,7 +202,7 @@ def listen(client: object, record: Record) -> None:
 
 def ask(client: object, record: Record, done: threading.Event, pause: float) -> None:
     """A question now and then, as a user would."""
-    from vidllm_ros.node.client import ClientError
+    from vidllm_ros.replay.client import ClientError
 
     while not done.wait(pause):
         started = time.monotonic()
@@ -264,7 +264,7 @@ def _memory(usage: np.ndarray) -> str:
 def main() -> int:
     """0 when the node lived, every account added up and windows came."""
     arguments = _arguments()
-    from vidllm_ros.node.client import VidllmClient
+    from vidllm_ros.replay.client import VidllmClient
 
     record, done = Record(), threading.Event()
     folder = Path(arguments.out or tempfile.mkdtemp(prefix="soak_"))

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from vidllm_ros.model import CheckpointError, VidLLM
 from vidllm_ros.model.outputs import GeometryOutput
-from vidllm_ros.model.scale import align_scale
+from vidllm_ros.model.reconstruction.scale import align_scale
+from vidllm_ros.perception.adjustment.refine import refine
+from vidllm_ros.perception.adjustment.tracks import Tracks
 from vidllm_ros.perception.config import PerceptionConfig
-from vidllm_ros.perception.reconstruct import from_geometry
-from vidllm_ros.perception.refine import refine
-from vidllm_ros.perception.tracks import Tracks
+from vidllm_ros.perception.geometry.reconstruct import from_geometry
 from vidllm_ros.perception.types import Frame, Window
 from vidllm_ros.training.rooms import room_sample
 

@@ -5,8 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from places import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # processes side by side have a core each; PyTorch reads this when it is imported
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+pytest_plugins = ["ros_fixtures"]
+
 DATA_VARIABLE = "VIDLLM_ROS_TEST_DATA"
 
 

@@ -9,22 +9,50 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import REPOSITORY
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "vidllm_ros"
+PACKAGE = REPOSITORY / "vidllm_ros"
 
-# Each room and the rooms it may import: node -> perception -> model; evaluation -> perception; training -> model,
-# evaluation; and what these reach.
+# Each room and the rooms it may import. Node, replay and doctor are at the top: nothing else imports them.
 MAY_IMPORT = {
     "model": {"model"},
     "checkpoints": set(),
     "perception": {"perception", "model", "checkpoints"},
     "node": {"node", "perception", "model", "checkpoints"},
+    "replay": {"replay", "node", "evaluation", "perception", "model", "checkpoints"},
+    "doctor": {"doctor", "node", "perception", "model", "checkpoints"},
     "evaluation": {"evaluation", "perception", "model", "checkpoints"},
     "training": {"training", "evaluation", "perception", "model", "checkpoints"},
 }
-# `vidllm replay` drives the node over ROS, so it lives in node/; what it measures and draws comes from evaluation.
-REPLAY = "vidllm_ros.node.replay"
+# Rooms within rooms, and the siblings each may import. What stands at the door of a room may import all of them, and be
+# imported by them.
+MAY_IMPORT_SIBLINGS = {
+    "model.reconstruction": set(),
+    "model.reasoning": set(),
+    "model.convert": {"reconstruction", "reasoning"},
+    "perception.windows": set(),
+    "perception.geometry": set(),
+    "perception.adjustment": {"geometry"},
+    "perception.mapping": {"geometry"},
+    "perception.scenes": {"geometry", "mapping"},
+    "node.parameters": set(),
+    "node.input": {"parameters"},
+    "node.frames": {"parameters"},
+    "node.output": {"input", "parameters"},
+    "node.questions": {"frames", "output", "parameters"},
+    "evaluation.metrics": set(),
+    "evaluation.recordings": {"metrics"},
+    "evaluation.benchmarks": {"metrics"},
+    "evaluation.report": {"metrics", "recordings"},
+    "training.rooms": set(),
+    "training.data": {"rooms"},
+    "training.losses": {"rooms"},
+    "training.metric_depth": {"rooms"},
+    "training.stages": {"data", "losses", "rooms"},
+    "training.ablation": {"data", "evaluate", "losses", "rooms", "stages"},
+    "training.evaluate": {"data", "losses", "rooms", "stages"},
+}
+WITH_ROS = {"node", "replay", "doctor"}
 GENERATED = {"action", "msg", "srv"}
 ROS_PACKAGES = {
     "ament_index_python",
@@ -44,7 +72,7 @@ ROS_PACKAGES = {
     "tf2_ros",
 }
 
-# Imports every module outside node/ in an interpreter in which no ROS package can be found.
+# Imports every module outside WITH_ROS in an interpreter in which no ROS package can be found.
 IMPORT_WITHOUT_ROS = """
 import importlib, importlib.abc, sys
 
@@ -66,7 +94,7 @@ def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name."""
     names = {}
     for file in sorted(PACKAGE.rglob("*.py")):
-        parts = file.relative_to(ROOT).with_suffix("").parts
+        parts = file.relative_to(REPOSITORY).with_suffix("").parts
         names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
     return names
 
@@ -93,16 +121,25 @@ def is_ros(imported: str) -> bool:
     return top in ROS_PACKAGES or top.endswith(("_msgs", "_srvs"))
 
 
+def place(name: str) -> tuple[str, str]:
+    """The room a dotted name of ours belongs to and the room within it; "" for none."""
+    parts = (name.split(".") + ["", ""])[1:3]
+    within = parts[1] if f"{parts[0]}.{parts[1]}" in MAY_IMPORT_SIBLINGS else ""
+    return parts[0], within
+
+
 def violations(name: str, imported: str) -> str | None:
     """Why module ``name`` must not import ``imported``; None when it may."""
-    room = (name.split(".") + [""])[1]
+    room, within = place(name)
     if is_ros(imported):
-        return None if room == "node" else f"{name} imports {imported}: only node/ may import ROS"
-    target = (imported.split(".") + [""])[1] if imported.startswith("vidllm_ros.") else ""
-    if target == "evaluation" and name.startswith(REPLAY):
+        return None if room in WITH_ROS else f"{name} imports {imported}: only {', '.join(WITH_ROS)} may import ROS"
+    if not imported.startswith("vidllm_ros."):
         return None
+    target, target_within = place(imported)
     if target in MAY_IMPORT and target not in MAY_IMPORT.get(room, set()):
         return f"{name} imports {imported}: {room or 'the package itself'} may not import {target}"
+    if target == room and within and target_within not in ("", within, *MAY_IMPORT_SIBLINGS[f"{room}.{within}"]):
+        return f"{name} imports {imported}: {room}/{within} may not import {room}/{target_within}"
     return None
 
 
@@ -119,11 +156,18 @@ def test_arrows_point_one_way(name, file):
         ("vidllm_ros.training.loop", "from ..model import losses", True),
         ("vidllm_ros.node.main", "def f():\n    import rclpy", True),
         ("vidllm_ros.node.main", "from vidllm_ros.msg import WindowInfo", True),
-        ("vidllm_ros.evaluation.bags", "from rosbags.highlevel import AnyReader", True),
-        ("vidllm_ros.node.replay_player", "from vidllm_ros.evaluation.bags import Bag", True),
-        ("vidllm_ros.node.session", "from vidllm_ros.evaluation.bags import Bag", False),
-        ("vidllm_ros.model.encoder", "from ..perception import types", False),
-        ("vidllm_ros.model.encoder", "from vidllm_ros import perception", False),
+        ("vidllm_ros.evaluation.recordings.bags", "from rosbags.highlevel import AnyReader", True),
+        ("vidllm_ros.perception.mapping.builder", "from vidllm_ros.perception.geometry.transforms import invert", True),
+        ("vidllm_ros.perception.mapping.builder", "from vidllm_ros.perception.config import MapConfig", True),
+        ("vidllm_ros.perception.pipeline", "from vidllm_ros.perception.scenes.scene import window_scene", True),
+        ("vidllm_ros.perception.geometry.features", "from vidllm_ros.perception.mapping import cloud", False),
+        ("vidllm_ros.model.reasoning.patches", "from vidllm_ros.model.reconstruction.rope import rotate", False),
+        ("vidllm_ros.node.session", "from vidllm_ros.replay.client import VidllmClient", False),
+        ("vidllm_ros.doctor.graph", "from vidllm_ros.evaluation.recordings.bags import Bag", False),
+        ("vidllm_ros.replay.player", "from vidllm_ros.evaluation.recordings.bags import Bag", True),
+        ("vidllm_ros.node.session", "from vidllm_ros.evaluation.recordings.bags import Bag", False),
+        ("vidllm_ros.model.reconstruction.encoder", "from ...perception import types", False),
+        ("vidllm_ros.model.reconstruction.encoder", "from vidllm_ros import perception", False),
         ("vidllm_ros.perception.pipeline", "def f():\n    from vidllm_ros.training.sample import Sample", False),
         ("vidllm_ros.node.main", "import vidllm_ros.training.loop", False),
         ("vidllm_ros.evaluation.replay", "from vidllm_ros.node import client", False),
@@ -137,13 +181,24 @@ def test_the_check_itself_tells_right_from_wrong(name, source, allowed):
     assert all(violations(name, imported) is None for imported in imports(name, source)) == allowed
 
 
-def test_everything_but_the_node_imports_without_ros():
-    wanted = [name for name in modules() if name.split(".")[1:2] != ["node"] and not name.endswith("__main__")]
+def test_everything_but_node_replay_and_doctor_imports_without_ros():
+    wanted = [name for name in modules() if place(name)[0] not in WITH_ROS and not name.endswith("__main__")]
     code = f"ROS = {sorted(ROS_PACKAGES)!r}\n{IMPORT_WITHOUT_ROS}"
     result = subprocess.run(
-        [sys.executable, "-c", code, *wanted], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, *wanted], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_every_room_says_what_it_is_for_and_knows_its_siblings():
+    folders = {file.parent for file in PACKAGE.rglob("*.py")} - {PACKAGE}
+    for folder in folders:
+        assert len(ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or "") > 40, (
+            folder
+        )
+        inner = ".".join(folder.relative_to(PACKAGE).parts[:2])
+        assert inner in MAY_IMPORT or inner in MAY_IMPORT_SIBLINGS, f"{inner} stands in neither table above"
+        assert len(list(folder.glob("*.py"))) <= 21, f"{folder} hides two rooms"
 
 
 def test_names_of_generated_modules_stay_free():
@@ -153,4 +208,4 @@ def test_names_of_generated_modules_stay_free():
 
 def test_tests_are_not_packages():
     # A test package would put the repository first on sys.path and hide the installed half of vidllm_ros.
-    assert not list((ROOT / "test").rglob("__init__.py"))
+    assert not list((REPOSITORY / "test").rglob("__init__.py"))

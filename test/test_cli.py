@@ -8,13 +8,11 @@ import runpy
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import pytest
+from places import REPOSITORY
 
 from vidllm_ros import cli
-
-ROOT = Path(__file__).parents[1]
 
 # One full call of each command.
 EXAMPLES = {
@@ -49,7 +47,7 @@ def command(monkeypatch):
 
 def test_help_lists_every_command_and_imports_none():
     code = "import sys; from vidllm_ros import cli\ntry: cli.main(['--help'])\nfinally: print(*sorted(sys.modules))"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     *text, loaded = result.stdout.splitlines()
     words = " ".join(" ".join(text).split())
     for name, entry in cli.COMMANDS.items():
@@ -161,7 +159,12 @@ sys.exit(cli.main(["try"]))
     reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
     reader.wait()
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=reader.stdin, stderr=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        stdout=reader.stdin,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     reader.stdin.close()
     assert (result.returncode, result.stderr) == (1, "")
@@ -169,4 +172,4 @@ sys.exit(cli.main(["try"]))
 
 def test_processes_that_load_data_may_import_the_script():
     """Spawned processes run the main file again, under another name; without a guard they would train too."""
-    runpy.run_path(str(ROOT / "scripts" / "vidllm"), run_name="__mp_main__")
+    runpy.run_path(str(REPOSITORY / "scripts" / "vidllm"), run_name="__mp_main__")

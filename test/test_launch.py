@@ -4,12 +4,11 @@ import ast
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 import yaml
+from places import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 LAUNCH_FILE = REPOSITORY / "launch" / "vidllm.launch.py"
 
 
@@ -36,7 +35,7 @@ def test_every_argument_is_used():
 
 def test_arguments_that_are_parameters_offer_what_the_parameters_take():
     pytest.importorskip("rclpy")
-    from vidllm_ros.node.config import NodeConfig
+    from vidllm_ros.node.parameters.config import NodeConfig
 
     parameters = {parameter.name: parameter for parameter in NodeConfig.parameters()}
     arguments = {name: choices for name, _, choices, _ in literal("ARGUMENTS")}
@@ -55,7 +54,7 @@ def test_what_it_names_exists():
 def test_rviz_shows_topics_that_the_node_has():
     displays = yaml.safe_load((REPOSITORY / "config" / "vidllm.rviz").read_text())["Visualization Manager"]["Displays"]
     topics = {display["Topic"]["Value"]: display["Topic"] for display in displays if "Topic" in display}
-    text = (REPOSITORY / "vidllm_ros" / "node" / "publishers.py").read_text()
+    text = (REPOSITORY / "vidllm_ros" / "node" / "output" / "publishers.py").read_text()
     for topic, settings in topics.items():
         name = topic.removeprefix("/vidllm/")
         (line,) = [line for line in text.splitlines() if f'"~/{name}"' in line]

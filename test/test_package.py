@@ -14,9 +14,11 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from places import REPOSITORY
 
-ROOT = Path(__file__).parents[1]
-INTERFACES = sorted(p.relative_to(ROOT).as_posix() for kind in ("msg", "srv", "action") for p in ROOT.glob(f"{kind}/*"))
+INTERFACES = sorted(
+    p.relative_to(REPOSITORY).as_posix() for kind in ("msg", "srv", "action") for p in REPOSITORY.glob(f"{kind}/*")
+)
 
 # Import name -> name on PyPI, where they differ.
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "yaml": "PyYAML"}
@@ -25,7 +27,7 @@ DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "yaml": "PyYAML"}
 def setup_arguments() -> dict:
     """What setup.py hands to setuptools."""
     with mock.patch("setuptools.setup") as setup:
-        runpy.run_path(str(ROOT / "setup.py"))
+        runpy.run_path(str(REPOSITORY / "setup.py"))
     return setup.call_args.kwargs
 
 
@@ -44,15 +46,15 @@ def prefix() -> Path:
 
 
 def test_one_version_everywhere():
-    version = ET.parse(ROOT / "package.xml").getroot().findtext("version")
+    version = ET.parse(REPOSITORY / "package.xml").getroot().findtext("version")
     assert setup_arguments()["version"] == version
-    changelog = (ROOT / "CHANGELOG.rst").read_text(encoding="utf-8")
+    changelog = (REPOSITORY / "CHANGELOG.rst").read_text(encoding="utf-8")
     assert re.search(rf"^{re.escape(version)} \(.+\)\n-+$", changelog, re.MULTILINE)
 
 
 def test_package_xml_is_valid_and_belongs_to_the_interface_packages():
     catkin_pkg = pytest.importorskip("catkin_pkg.package", reason="catkin_pkg comes with colcon")
-    package = catkin_pkg.parse_package(str(ROOT))
+    package = catkin_pkg.parse_package(str(REPOSITORY))
     warnings: list[str] = []
     package.validate(warnings)
     assert warnings == []
@@ -62,7 +64,7 @@ def test_package_xml_is_valid_and_belongs_to_the_interface_packages():
 
 
 def test_every_interface_is_built():
-    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    cmake = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^  ((?:msg|srv|action)/\S+)$", cmake, re.MULTILINE)) == INTERFACES
 
 
@@ -75,7 +77,7 @@ def test_interface_parses(interface):
         "srv": parser.parse_service_file,
         "action": parser.parse_action_file,
     }[kind]
-    specification = parse("vidllm_ros", str(ROOT / interface))
+    specification = parse("vidllm_ros", str(REPOSITORY / interface))
     name = (
         getattr(specification, "msg_name", None)
         or getattr(specification, "srv_name", None)
@@ -102,7 +104,7 @@ def test_a_question_alone_is_a_full_request(prefix):
 def test_query_error_codes_are_distinct(prefix):
     from vidllm_ros.srv import Query
 
-    lines = (ROOT / "srv/Query.srv").read_text(encoding="utf-8").partition("---")[2]
+    lines = (REPOSITORY / "srv/Query.srv").read_text(encoding="utf-8").partition("---")[2]
     codes = {name: int(value) for name, value in re.findall(r"^uint16 ([A-Z_]+)=(\d+)", lines, re.MULTILINE)}
     assert len(codes) == 11
     assert len(set(codes.values())) == len(codes)
@@ -111,9 +113,9 @@ def test_query_error_codes_are_distinct(prefix):
 
 @pytest.mark.parametrize("name", ["vidllm_node", "vidllm"])
 def test_scripts_can_be_executed(name, prefix):
-    for file in (ROOT / "scripts" / name, prefix / "lib/vidllm_ros" / name):
+    for file in (REPOSITORY / "scripts" / name, prefix / "lib/vidllm_ros" / name):
         assert os.access(file, os.X_OK), f"{file} is not executable: `ros2 run` would not find it"
-    assert (ROOT / "scripts" / name).read_text(encoding="utf-8").startswith("#!/usr/bin/env python3\n")
+    assert (REPOSITORY / "scripts" / name).read_text(encoding="utf-8").startswith("#!/usr/bin/env python3\n")
 
 
 def test_command_runs_from_the_installation(prefix, tmp_path):
@@ -133,29 +135,29 @@ def test_everything_is_installed(prefix):
     if not site_packages.is_dir():
         site_packages = next(prefix.glob("**/vidllm_ros/msg")).parents[1]
     wanted = [
-        (file, site_packages / file.relative_to(ROOT))
-        for file in (ROOT / "vidllm_ros").rglob("*")
+        (file, site_packages / file.relative_to(REPOSITORY))
+        for file in (REPOSITORY / "vidllm_ros").rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     ]
     for folder in ("launch", "config", "msg", "srv", "action"):
         wanted += [
-            (file, prefix / "share/vidllm_ros" / file.relative_to(ROOT))
-            for file in (ROOT / folder).rglob("*")
+            (file, prefix / "share/vidllm_ros" / file.relative_to(REPOSITORY))
+            for file in (REPOSITORY / folder).rglob("*")
             if file.is_file() and "__pycache__" not in file.parts
         ]
-    missing = [str(source.relative_to(ROOT)) for source, installed in wanted if not installed.is_file()]
+    missing = [str(source.relative_to(REPOSITORY)) for source, installed in wanted if not installed.is_file()]
     assert not missing, f"not installed: {missing}"
     # Of the two __init__.py of that name, ours must be the one that stays.
     init = (site_packages / "vidllm_ros/__init__.py").read_text(encoding="utf-8")
-    assert init == (ROOT / "vidllm_ros/__init__.py").read_text(encoding="utf-8")
+    assert init == (REPOSITORY / "vidllm_ros/__init__.py").read_text(encoding="utf-8")
 
 
 def test_source_and_built_halves_are_one_package(prefix):
     code = "import vidllm_ros.cli as a, vidllm_ros.msg as b; print(a.__file__); print(b.__file__)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     source, built = result.stdout.splitlines()
-    assert Path(source).parent == ROOT / "vidllm_ros"
+    assert Path(source).parent == REPOSITORY / "vidllm_ros"
     assert prefix in Path(built).parents
 
 
@@ -166,7 +168,7 @@ def test_every_third_party_import_is_declared():
         distribution(r) for extra in ("train", "eval", "nyu", "viz") for r in arguments["extras_require"][extra]
     }
     imported = set()
-    for file in (ROOT / "vidllm_ros").rglob("*.py"):
+    for file in (REPOSITORY / "vidllm_ros").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
@@ -187,7 +189,7 @@ def test_pinned_versions_lie_in_the_declared_ranges():
     # The captions extra is a hundred megabytes of Java archives under other licences: nobody gets it unasked.
     extras = [ranges for name, ranges in arguments["extras_require"].items() if name != "captions"]
     ranges = [*arguments["install_requires"], *(wanted for extra in extras for wanted in extra)]
-    lines = (ROOT / "tools/requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = (REPOSITORY / "tools/requirements.txt").read_text(encoding="utf-8").splitlines()
     pins = [requirements.Requirement(line) for line in lines if "==" in line and not line.startswith("#")]
     for wanted in map(requirements.Requirement, ranges):
         found = [pin for pin in pins if pin.name.lower() == wanted.name.lower()]
@@ -202,7 +204,7 @@ def test_plain_colcon_build_does_not_see_the_stand_ins():
     if colcon is None:
         pytest.skip("colcon is not installed")
     command = [colcon, "--log-base", os.devnull, "list", "--names-only"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["vidllm_ros"]
-    assert {path.parent.name for path in ROOT.glob("tools/*/package.xml")} == {"tf2_msgs", "vision_msgs"}
+    assert {path.parent.name for path in REPOSITORY.glob("tools/*/package.xml")} == {"tf2_msgs", "vision_msgs"}

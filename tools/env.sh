@@ -48,7 +48,7 @@ if [ -f "$_vidllm_root/install/local_setup.bash" ]; then
 fi
 
 # Packages around us register pytest plugins that current pytest refuses (launch_testing) or warns about.
-export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTEST_PLUGINS=pytest_timeout,_hypothesis_pytestplugin
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTEST_PLUGINS=pytest_timeout,xdist.plugin,_hypothesis_pytestplugin
 
 # Fast DDS loses best-effort images larger than its default shared-memory segment of 512 KiB. A profile of the user's own
 # wins. Humble reads the second name; later distributions read both and complain about that one.

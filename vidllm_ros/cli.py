@@ -31,9 +31,7 @@ class Command:
 
 
 COMMANDS = {
-    "replay": Command(
-        "vidllm_ros.node.replay_cli", "Play a ROS 2 bag through the node, ask questions, write a report."
-    ),
+    "replay": Command("vidllm_ros.replay.cli", "Play a ROS 2 bag through the node, ask questions, write a report."),
     "ask": Command("vidllm_ros.perception.cli", "Reconstruct a folder of images or a video and ask about it; no ROS."),
     "evaluate": Command(
         "vidllm_ros.cli", "Score a checkpoint on rooms or a data set, or the node on a bag.", "add_evaluate_parser"
@@ -46,19 +44,19 @@ COMMANDS = {
         "vidllm_ros.model.convert.cli", "Turn VGGT, DINOv2 and language model weights into a checkpoint folder."
     ),
     "doctor": Command(
-        "vidllm_ros.node.doctor",
+        "vidllm_ros.doctor.cli",
         "Say what would keep the node from working: versions, device, checkpoint, topics, frames, state.",
     ),
 }
 
 # What `vidllm evaluate` can evaluate on: functions of the rooms, each of which adds its benchmarks.
 EVALUATIONS = (
-    Command("vidllm_ros.training.evaluate_rooms", "held-out procedural rooms"),
-    Command("vidllm_ros.training.evaluate_data", "data sets that training reads too", "add_parsers"),
-    Command("vidllm_ros.training.evaluate_referring", "objects that words mean", "add_parsers"),
-    Command("vidllm_ros.training.evaluate_surface", "reconstruction of scans", "add_parsers"),
-    Command("vidllm_ros.evaluation.cli", "sets of images", "add_parsers"),
-    Command("vidllm_ros.node.replay_evaluate", "a ROS 2 bag, through the real node"),
+    Command("vidllm_ros.training.evaluate.rooms", "held-out procedural rooms"),
+    Command("vidllm_ros.training.evaluate.data", "data sets that training reads too", "add_parsers"),
+    Command("vidllm_ros.training.evaluate.referring", "objects that words mean", "add_parsers"),
+    Command("vidllm_ros.training.evaluate.surface", "reconstruction of scans", "add_parsers"),
+    Command("vidllm_ros.evaluation.benchmarks.cli", "sets of images", "add_parsers"),
+    Command("vidllm_ros.replay.evaluate", "a ROS 2 bag, through the real node"),
     Command("vidllm_ros.evaluation.compare", "two runs of one benchmark"),
 )
 

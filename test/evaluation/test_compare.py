@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from vidllm_ros import cli
-from vidllm_ros.evaluation import measures, poses, window_benchmarks
-from vidllm_ros.evaluation import referring_benchmarks as referring
+from vidllm_ros.evaluation import measures
+from vidllm_ros.evaluation.benchmarks import referring
+from vidllm_ros.evaluation.benchmarks import windows as window_benchmarks
 from vidllm_ros.evaluation.compare import compare, read_run, write
 from vidllm_ros.evaluation.errors import EvaluationError
+from vidllm_ros.evaluation.metrics import poses
 
 RNG = np.random.default_rng(0)
 

@@ -7,11 +7,11 @@ import replay_maker
 from scipy.spatial.transform import Rotation
 
 from vidllm_ros.evaluation import results
+from vidllm_ros.evaluation.metrics.trajectory import Similarity, align_level
+from vidllm_ros.evaluation.recordings.trajectory_files import read_tum
+from vidllm_ros.evaluation.recordings.truth import GroundTruth
 from vidllm_ros.evaluation.results import AskedQuestion, Replay
 from vidllm_ros.evaluation.scores import score, seen_by_network
-from vidllm_ros.evaluation.trajectory import Similarity, align_level
-from vidllm_ros.evaluation.trajectory_files import read_tum
-from vidllm_ros.evaluation.truth import GroundTruth
 from vidllm_ros.model.outputs import Box3D
 
 

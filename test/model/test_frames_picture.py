@@ -1,13 +1,13 @@
 """The picture of the frames is what its script draws, and shows right-handed frames that agree with the code."""
 
 import runpy
-from pathlib import Path
 
 import numpy as np
+from places import REPOSITORY
 
 from vidllm_ros.model.vidllm import LEVEL_FROM_OPTICAL
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = REPOSITORY / "docs"
 
 
 def test_the_picture_is_what_its_script_draws():

@@ -3,17 +3,15 @@
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from miniature import TEXTS
+from places import REPOSITORY
 
 from vidllm_ros.model import VidLLM, VidLLMConfig
+from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
 from vidllm_ros.model.sizes import SIZES
-from vidllm_ros.model.tokenizer import train_tokenizer
-
-ROOT = Path(__file__).parents[2]
 
 
 def narrowed(config: VidLLMConfig) -> VidLLMConfig:
@@ -61,8 +59,8 @@ def test_a_miniature_of_every_size_answers_and_is_saved(size, tmp_path):
 
 
 def test_the_tables_in_the_documentation_are_true():
-    command = [sys.executable, str(ROOT / "benchmarks" / "sizes.py")]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    text = (ROOT / "docs" / "sizes.md").read_text()
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "sizes.py")]
+    printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    text = (REPOSITORY / "docs" / "sizes.md").read_text()
     for table in printed.strip().split("\n\n"):
         assert table.strip() in text, f"docs/sizes.md is out of date: run python benchmarks/sizes.py\n{table}"

@@ -11,9 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from vidllm_ros.model import ConfigError, QuestionError, VidLLM
 from vidllm_ros.model.outputs import SceneTokens
-from vidllm_ros.model.patches import PatchConfig
+from vidllm_ros.model.reasoning.patches import PatchConfig
+from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
 from vidllm_ros.model.sizes import nano
-from vidllm_ros.model.tokenizer import train_tokenizer
 from vidllm_ros.model.vidllm import LEVEL_FROM_OPTICAL, scene_poses
 
 QUESTION = "How many chairs are there?"

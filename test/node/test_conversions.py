@@ -1,5 +1,3 @@
-import array
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +7,7 @@ from visualization_msgs.msg import Marker
 
 from vidllm_ros.model.outputs import Box3D
 from vidllm_ros.node import conversions
-from vidllm_ros.node.markers import label_color, scene_markers
+from vidllm_ros.node.output.markers import label_color, scene_markers
 
 HEAD = conversions.header(1_500_000_007, "map")
 
@@ -43,30 +41,6 @@ def test_a_transform_that_is_not_finite_or_has_no_rotation_is_no_transform(broke
     message.translation.y, message.rotation.w = 0.0, 0.0
     message.rotation.x = message.rotation.y = message.rotation.z = 0.0
     assert conversions.matrix_from_transform(message) is None
-
-
-def test_cloud_layout_is_what_its_fields_say():
-    random = np.random.default_rng(0)
-    points = random.normal(size=(50, 3)).astype(np.float32)
-    colors = random.integers(0, 256, (50, 3), np.uint8)
-    confidence = random.random(50).astype(np.float32)
-    cloud = conversions.cloud_message(HEAD, points, colors, confidence)
-    assert cloud.width * cloud.height == 50 and cloud.row_step == cloud.point_step * 50 == len(cloud.data)
-    assert isinstance(cloud.data, array.array)
-    names = [field.name for field in cloud.fields]
-    assert names == ["x", "y", "z", "rgb", "confidence"]
-    formats = ["<f4", "<f4", "<f4", "<u4", "<f4"]
-    offsets = [field.offset for field in cloud.fields]
-    layout = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": cloud.point_step})
-    table = np.frombuffer(cloud.data, layout)
-    assert np.array_equal(np.stack([table["x"], table["y"], table["z"]], 1), points)
-    assert np.array_equal(table["confidence"], confidence)
-    assert np.array_equal(np.stack([table["rgb"] >> 16, table["rgb"] >> 8 & 255, table["rgb"] & 255], 1), colors)
-
-
-def test_an_empty_cloud_is_a_message_too():
-    cloud = conversions.cloud_message(HEAD, np.zeros((0, 3)), np.zeros((0, 3), np.uint8))
-    assert cloud.width == 0 and len(cloud.data) == 0 and [f.name for f in cloud.fields] == ["x", "y", "z", "rgb"]
 
 
 def test_depth_is_metres_with_nan_where_nothing_is_known():

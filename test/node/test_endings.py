@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from lifecycle_msgs.srv import ChangeState, GetState
 from node_process import parameter_arguments, wait_for
+from places import SUPPORT
 from rclpy.utilities import get_rmw_implementation_identifier
 from robot import Robot
 
-from vidllm_ros.node.client import ClientError, VidllmClient
+from vidllm_ros.replay.client import ClientError, VidllmClient
 from vidllm_ros.srv import Query, SaveMap
 
 SEGMENT_LOCK = r"/dev/shm/fast(?:dds|rtps)_[0-9a-f]{16}_el"
@@ -59,7 +60,7 @@ class Nursery:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        script = Path(__file__).with_name("forking_node.py")
+        script = SUPPORT / "forking_node.py"
         environment = {**os.environ, "ROS_LOG_DIR": str(folder), "RCUTILS_COLORIZED_OUTPUT": "0"}
         self._process = subprocess.Popen(
             [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from node_process import wait_for
+from places import SUPPORT
 from robot import Robot, set_parameters
 
 from vidllm_ros.msg import WindowInfo
-from vidllm_ros.node.client import ClientError, VidllmClient
+from vidllm_ros.replay.client import ClientError, VidllmClient
 from vidllm_ros.srv import Query
 
 NAME = "/ill/vidllm"
@@ -18,7 +19,7 @@ NAME = "/ill/vidllm"
 
 @pytest.fixture(scope="module")
 def node(start_node, small_windows):
-    script = Path(__file__).with_name("faulty_node.py")
+    script = SUPPORT / "faulty_node.py"
     process = start_node(small_windows | {"watchdog_timeout": 2.0}, ["-r", "__ns:=/ill"], script)
     yield process
     assert process.stop() == 0, process.log

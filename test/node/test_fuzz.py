@@ -7,24 +7,24 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from places import SUPPORT
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from vidllm_ros.node.camera import CameraInfoError, CameraReader
 from vidllm_ros.node.conversions import matrix_from_transform, ns_to_stamp, stamp_to_ns, transform_message
-from vidllm_ros.node.images import ENCODINGS, ImageError, rgb_from_compressed, rgb_from_image
+from vidllm_ros.node.frames.transforms import TransformBuffer, TransformError
+from vidllm_ros.node.input.camera import CameraInfoError, CameraReader
+from vidllm_ros.node.input.images import ENCODINGS, ImageError, rgb_from_compressed, rgb_from_image
 from vidllm_ros.node.map_files import allowed_path
-from vidllm_ros.node.questions import RequestError, check_request
-from vidllm_ros.node.transforms import TransformBuffer, TransformError
+from vidllm_ros.node.questions.exchange import RequestError, check_request
 from vidllm_ros.perception.errors import DropReason, FrameRejected, SaveError
-from vidllm_ros.perception.frames import check_frame
 from vidllm_ros.perception.types import Frame
+from vidllm_ros.perception.windows.frames import check_frame
 
 FAST = settings(max_examples=150, deadline=None)
 SIZES = st.one_of(st.integers(0, 40), st.sampled_from([2**16, 2**31, 2**32 - 1]))
@@ -214,8 +214,8 @@ def test_no_path_leaves_the_folder(tmp_path_factory, name):
 @pytest.mark.parametrize(("target", "runs"), [("image", 30_000), ("compressed", 30_000), ("bag", 800)])
 def test_bytes_that_coverage_leads_to(target, runs, tmp_path):
     """A short run of ``coverage_fuzz.py``; a crash, a hang, much memory or a wrong error end it with another code."""
-    script = Path(__file__).with_name("coverage_fuzz.py")
-    paths = os.pathsep.join([str(script.parents[1]), os.environ.get("PYTHONPATH", "")])
+    script = SUPPORT / "coverage_fuzz.py"
+    paths = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": paths}
     command = [sys.executable, str(script), target, f"-runs={runs}", "-seed=1"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)

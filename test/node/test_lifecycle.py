@@ -6,8 +6,8 @@ import threading
 import pytest
 from robot import Robot, set_parameters
 
-from vidllm_ros.node.client import ClientError, VidllmClient
 from vidllm_ros.node.conversions import stamp_to_ns
+from vidllm_ros.replay.client import ClientError, VidllmClient
 from vidllm_ros.srv import Query
 
 

@@ -11,8 +11,8 @@ from visualization_msgs.msg import Marker
 
 from vidllm_ros.action import Query
 from vidllm_ros.msg import WindowInfo
-from vidllm_ros.node.client import ClientError
 from vidllm_ros.node.conversions import stamp_to_ns
+from vidllm_ros.replay.client import ClientError
 from vidllm_ros.srv import Query as Service
 
 

@@ -3,17 +3,16 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from node_process import wait_for
+from places import REPOSITORY, SUPPORT
 from rclpy.action import get_action_server_names_and_types_by_node
 from robot import Robot
 
-from vidllm_ros.node.client import VidllmClient
+from vidllm_ros.replay.client import VidllmClient
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 POLICY = REPOSITORY / "config" / "sros2_policy.xml"
 
 
@@ -65,7 +64,7 @@ def test_the_access_policy_lists_every_topic_service_and_action_and_no_other(cli
 
 def test_the_node_works_with_every_socket_beyond_this_machine_refused(start_node, small_windows):
     """From loading the checkpoint to an answer; the middleware itself is kept on loopback by the domain's settings."""
-    script = Path(__file__).with_name("offline_node.py")
+    script = SUPPORT / "offline_node.py"
     node = start_node(small_windows, ["-r", "__ns:=/offline"], script)
     with VidllmClient("/offline/vidllm", name="offline_client") as client:
         client.wait_until_active(180)
@@ -80,7 +79,7 @@ def test_the_node_works_with_every_socket_beyond_this_machine_refused(start_node
 
 
 def test_the_refusal_itself_works():
-    script = Path(__file__).with_name("offline_node.py")
+    script = SUPPORT / "offline_node.py"
     result = subprocess.run([sys.executable, str(script), "--try"], capture_output=True, text=True, check=False)
     assert result.returncode == 1 and "REFUSED" in result.stderr and "Network is unreachable" in result.stderr
 

@@ -3,7 +3,7 @@ import threading
 import pytest
 from node_process import wait_for
 
-from vidllm_ros.node.questions import ErrorCode, Question, Reply, Request
+from vidllm_ros.node.questions.exchange import ErrorCode, Question, Reply, Request
 from vidllm_ros.node.worker import NotActiveError, QueueFullError, Worker
 
 

@@ -189,8 +189,8 @@ def run():
 def model():
     """The whole network in its smallest size, with random weights."""
     from vidllm_ros.model import VidLLM
+    from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
     from vidllm_ros.model.sizes import nano
-    from vidllm_ros.model.tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     return VidLLM(nano(), train_tokenizer(["How many chairs are in the room? There are 2 chairs."] * 20))

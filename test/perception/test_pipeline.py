@@ -219,7 +219,7 @@ def test_camera_worker_and_readers_work_side_by_side(pipeline, make_frame):
 
 def test_real_frames_give_a_pose_each(model, recorded_data):
     """58 photographs of a cabinet, with the camera matrix that belongs to them."""
-    from vidllm_ros.perception.sources import read_frames
+    from vidllm_ros.perception.windows.sources import read_frames
 
     K = np.array([[535.4, 0, 320.1], [0, 539.2, 247.6], [0, 0, 1]])
     pipeline = Pipeline(model, PerceptionConfig().replace({"cloud.min_confidence": 0.0, "window.min_motion": 0.0}))

@@ -23,6 +23,17 @@ def test_a_scene_of_before_the_reset_is_not_reused(pipeline, run):
     assert pipeline.scene() is not before and pipeline.scene().stamps_ns[0] == 100 * STEP
 
 
+def test_the_memory_of_everything_begins_anew_after_a_reset(pipeline, run):
+    run(pipeline, range(6))
+    pipeline.reset()
+    run(pipeline, range(100, 106))
+    scene = pipeline.scene("all")
+    assert scene.stamps_ns == (100 * STEP, 105 * STEP)
+    other = Pipeline(pipeline.model, pipeline.config)
+    run(other, range(100, 106))
+    np.testing.assert_array_equal(scene.tokens.positions, other.scene("all").tokens.positions)
+
+
 def test_a_scene_follows_when_the_map_is_rescaled(pipeline, run, small_config):
     pipeline.configure(small_config.replace({"scale.max_spread": 0.0}))
     run(pipeline, range(6))

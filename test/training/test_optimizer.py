@@ -202,3 +202,20 @@ def test_the_average_does_not_follow_the_model_by_itself():
     with torch.no_grad():
         model.weight.add_(1)
     assert torch.equal(average.values["weight"], start)
+
+
+def test_what_is_shipped_averages_hundreds_of_steps():
+    """Of the weights 500 steps ago e^-1 is left: 1 - 1 / 500 a step, once the first values have faded."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = WeightAverage(model)
+    average.updates = 10_000
+    average.values["weight"].fill_(1.0)
+    torch.nn.init.zeros_(model.weight)
+    for _ in range(500):
+        average.update(model)
+    assert average.values["weight"].item() == pytest.approx(math.exp(-1), rel=0.01)
+
+
+def test_the_camera_head_learns_at_a_fifth_of_the_pace():
+    assert lr_scale("reconstruction.camera_head.trunk.norm.weight") == 0.2
+    assert lr_scale("reconstruction.depth_head.norm.weight") == 1.0

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import several_processes
 import torch
+from places import SUPPORT
 
 from vidllm_ros.training import loop as loop_module
 from vidllm_ros.training.processes import LaunchError, connect
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +22,7 @@ def two_processes(tiny_checkpoint, tmp_path_factory) -> Path:
     launch = ["-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2"]
     settings = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     script = [several_processes.__file__, str(tiny_checkpoint), str(out)]
-    found = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    found = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, *launch, *settings, *script], env=environment, capture_output=True, text=True, timeout=280

@@ -14,7 +14,7 @@ from torch import nn
 
 from vidllm_ros import cli
 from vidllm_ros.model import VidLLM
-from vidllm_ros.model.tokenizer import train_tokenizer
+from vidllm_ros.model.reasoning.tokenizer import train_tokenizer
 from vidllm_ros.training import cli as train_cli
 from vidllm_ros.training import loop
 from vidllm_ros.training.cli import add_parser, loop_config

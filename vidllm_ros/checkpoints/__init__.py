@@ -1,4 +1,4 @@
-"""The bundled demonstration model."""
+"""The bundled demonstration model: weights, configuration, tokenizer and card, as ``model`` loads them."""
 
 from pathlib import Path
 

@@ -1,1 +1,4 @@
-"""Metrics, benchmark protocols, bag replay and the report."""
+"""Metrics, benchmark protocols, recordings with their truth, and the report. Imports ``perception``.
+
+Start with ``scores.py`` (a replay against the truth) and ``benchmarks/benchmark.py`` (a checkpoint over a data set).
+"""

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import bag_runs, benchmark
+from vidllm_ros.evaluation import bag_runs
+from vidllm_ros.evaluation.benchmarks import benchmark
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.intervals import Interval, bootstrap, bootstrap_difference
 from vidllm_ros.evaluation.limits import flat
+from vidllm_ros.evaluation.metrics.intervals import Interval, bootstrap, bootstrap_difference
 
 FEW_SCENES = 10  # fewer say little about others, whatever their intervals
 
@@ -220,7 +221,7 @@ def write(made: Comparison, folder: Path) -> None:
             d = row.difference
             writer.writerow([row.name, row.a.mean, row.b.mean, d.mean, d.low, d.high, d.rooms, d.items, row.verdict])
     try:
-        from vidllm_ros.evaluation.report import environment
+        from vidllm_ros.evaluation.report.page import environment
     except ModuleNotFoundError:
         return  # the extra viz is not installed, and everything but the plot is there
     page = environment().get_template("compare.html").render(made=made, plots=[_plot(row) for row in made.rows])

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import bag_runs, captions, ngrams
-from vidllm_ros.evaluation import referring_benchmarks as referring
-from vidllm_ros.evaluation.dialects import caption_dialect, dialect
-from vidllm_ros.evaluation.grounding import SCANREFER_EPSILON
-from vidllm_ros.evaluation.overlap import box_iou
+from vidllm_ros.evaluation import bag_runs
+from vidllm_ros.evaluation.benchmarks import referring
+from vidllm_ros.evaluation.metrics import captions, ngrams
+from vidllm_ros.evaluation.metrics.dialects import caption_dialect, dialect
+from vidllm_ros.evaluation.metrics.grounding import SCANREFER_EPSILON
+from vidllm_ros.evaluation.metrics.overlap import box_iou
 
 Rows = Sequence[Mapping[str, Any]]
 Values = dict[str, list[float]]
@@ -100,7 +101,7 @@ def _nyu(rows: Rows) -> list[Measure]:
 
 
 def _surfaces(rows: Rows) -> list[Measure]:
-    from vidllm_ros.evaluation.surface_benchmark import ALIGNMENTS, NAMES
+    from vidllm_ros.evaluation.benchmarks.surface import ALIGNMENTS, NAMES
 
     made = []
     for align, words in ALIGNMENTS.items():

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation.trajectory_files import write_tum
+from vidllm_ros.evaluation.recordings.trajectory_files import write_tum
 from vidllm_ros.model.outputs import Box3D
 
 PARTS = ("points", "poses", "boxes", "answers")

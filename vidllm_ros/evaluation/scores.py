@@ -7,17 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from vidllm_ros.evaluation import depth, grounding, qa, trajectory
-from vidllm_ros.evaluation.along_path import LengthError, PathErrors, errors_by_length, path_errors
 from vidllm_ros.evaluation.errors import EvaluationError
 from vidllm_ros.evaluation.limits import flat
-from vidllm_ros.evaluation.reconstruction import CloudErrors, cloud_metrics
+from vidllm_ros.evaluation.metrics import (
+    depth,
+    grounding,
+    qa,
+    trajectory,
+)
+from vidllm_ros.evaluation.metrics.along_path import LengthError, PathErrors, errors_by_length, path_errors
+from vidllm_ros.evaluation.metrics.reconstruction import CloudErrors, cloud_metrics
+from vidllm_ros.evaluation.metrics.trajectory import Similarity
+from vidllm_ros.evaluation.recordings.truth import GroundTruth
 from vidllm_ros.evaluation.results import Replay
 from vidllm_ros.evaluation.timing import Timing, timing
-from vidllm_ros.evaluation.trajectory import Similarity
-from vidllm_ros.evaluation.truth import GroundTruth
 from vidllm_ros.model.outputs import Box3D
-from vidllm_ros.perception.images import image_to_network
+from vidllm_ros.perception.geometry.images import image_to_network
 
 
 @dataclass(frozen=True)

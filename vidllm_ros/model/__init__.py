@@ -1,4 +1,8 @@
-"""The Vid-LLM network, module by module as the paper names it."""
+"""The Vid-LLM network, module by module as the paper names it.
+
+Start with ``vidllm.py``, which wires ``reconstruction/`` and ``reasoning/``; ``config.py`` describes every size.
+Imports nothing of ours.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vidllm_ros.model.checkpoint import CheckpointError
     from vidllm_ros.model.config import ConfigError, VidLLMConfig
-    from vidllm_ros.model.language_types import QuestionError, ScenePrefix
     from vidllm_ros.model.outputs import Answer, Box3D, GeometryOutput, SceneTokens
+    from vidllm_ros.model.reasoning.language_types import QuestionError, ScenePrefix
     from vidllm_ros.model.vidllm import VidLLM
 
 __all__ = [
@@ -29,8 +33,8 @@ _HOMES = {
     "CheckpointError": "checkpoint",
     "ConfigError": "config",
     "VidLLMConfig": "config",
-    "QuestionError": "language_types",
-    "ScenePrefix": "language_types",
+    "QuestionError": "reasoning.language_types",
+    "ScenePrefix": "reasoning.language_types",
     "VidLLM": "vidllm",
 }
 

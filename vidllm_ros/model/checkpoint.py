@@ -1,4 +1,7 @@
-"""Checkpoint folders: config.json, model.safetensors and the tokenizer. Nothing is ever unpickled."""
+"""Checkpoint folders: config.json, model.safetensors and the tokenizer. Nothing is ever unpickled.
+
+Knows files, not networks: what is to be filled is built by a function that the caller gives.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from vidllm_ros.model.config import ConfigError, VidLLMConfig
-from vidllm_ros.model.tokenizer import load_tokenizer
-from vidllm_ros.model.vidllm import VidLLM
+from vidllm_ros.model.reasoning.tokenizer import load_tokenizer
 from vidllm_ros.model.whole_files import replacing
 
 CONFIG_FILE = "config.json"
@@ -24,6 +28,45 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 class CheckpointError(RuntimeError):
     """A folder that is no usable checkpoint."""
+
+
+class Pretrained(nn.Module):
+    """A network that is kept in a checkpoint folder, made from a configuration and a tokenizer.
+
+    Attributes:
+        config: what ``config.json`` describes.
+    """
+
+    config: VidLLMConfig
+
+    def __init__(self, config: VidLLMConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """Of the language model; None where there is none."""
+        raise NotImplementedError
+
+    def set_precision(self, dtype: torch.dtype | None) -> None:
+        """Weights to ``dtype`` (None: as they are), except those that need float32."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(cls: type[Network], folder: str | Path, device: str = "cpu", dtype: str = "auto") -> Network:
+        """Load a checkpoint folder; see ``checkpoint.load``.
+
+        Raises:
+            CheckpointError: the folder is no usable checkpoint; one sentence says why.
+        """
+        return load(cls, folder, device, dtype)
+
+    def save_pretrained(self, folder: str | Path, dtype: str = "auto") -> None:
+        """Write config.json, model.safetensors and the tokenizer; see ``checkpoint.save``."""
+        save(self, folder, dtype)
+
+
+Network = TypeVar("Network", bound=Pretrained)
 
 
 def _dtype(name: str) -> torch.dtype | None:
@@ -46,7 +89,7 @@ def shared_names(model: nn.Module) -> dict[str, str]:
     return aliases
 
 
-def save(model: VidLLM, folder: str | Path, dtype: str = "auto") -> None:
+def save(model: Pretrained, folder: str | Path, dtype: str = "auto") -> None:
     """Write a checkpoint folder.
 
     Args:
@@ -67,14 +110,15 @@ def save(model: VidLLM, folder: str | Path, dtype: str = "auto") -> None:
         save_file(tensors, partial, metadata={"format": "pt"})
     with replacing(folder / CONFIG_FILE) as partial:
         partial.write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
-    if model.config.language is not None:
-        model.language.tokenizer.save_pretrained(folder)
+    if model.tokenizer is not None:
+        model.tokenizer.save_pretrained(folder)
 
 
-def load(folder: str | Path, device: str = "cpu", dtype: str = "auto") -> VidLLM:
+def load(kind: type[Network], folder: str | Path, device: str = "cpu", dtype: str = "auto") -> Network:
     """Load a checkpoint folder.
 
     Args:
+        kind: what the folder holds.
         folder: as ``save`` writes it.
         device: ``cpu`` or ``cuda[:n]``; there is no fallback to another.
         dtype: of the weights in memory; auto is float32 on the CPU and the stored type elsewhere. The reconstruction
@@ -97,7 +141,7 @@ def load(folder: str | Path, device: str = "cpu", dtype: str = "auto") -> VidLLM
             raise CheckpointError(f"checkpoint '{folder}' has no usable tokenizer: {error}") from error
     try:
         with weightless():
-            model = VidLLM(config, tokenizer)
+            model = kind(config, tokenizer)
     except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} describes no network that can be built: {error}") from error
     _fill(model, folder)
@@ -147,7 +191,7 @@ def _read_config(folder: Path) -> VidLLMConfig:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _fill(model: VidLLM, folder: Path) -> None:
+def _fill(model: Pretrained, folder: Path) -> None:
     path = folder / WEIGHTS_FILE
     if not path.exists():
         raise CheckpointError(f"checkpoint '{folder}' has no {WEIGHTS_FILE} (other weight formats are not read)")

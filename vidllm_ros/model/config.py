@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
 
-from vidllm_ros.model.conv_depth import ConvDepthConfig
-from vidllm_ros.model.grounding import GroundingConfig
-from vidllm_ros.model.language_types import LanguageConfig
-from vidllm_ros.model.patches import PatchConfig
+from vidllm_ros.model.reasoning.grounding import GroundingConfig
+from vidllm_ros.model.reasoning.language_types import LanguageConfig
+from vidllm_ros.model.reasoning.patches import PatchConfig
+from vidllm_ros.model.reconstruction.conv_depth import ConvDepthConfig
 
 MAY_BE_ZERO = ("registers", "frames", "seed")
 

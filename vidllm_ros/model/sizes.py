@@ -14,9 +14,9 @@ from vidllm_ros.model.config import (
     MetricDepthConfig,
     VidLLMConfig,
 )
-from vidllm_ros.model.grounding import GroundingConfig
-from vidllm_ros.model.language_types import LanguageConfig
-from vidllm_ros.model.patches import PatchConfig
+from vidllm_ros.model.reasoning.grounding import GroundingConfig
+from vidllm_ros.model.reasoning.language_types import LanguageConfig
+from vidllm_ros.model.reasoning.patches import PatchConfig
 
 
 def nano() -> VidLLMConfig:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -12,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from vidllm_ros.model.checkpoint import Pretrained
 from vidllm_ros.model.config import ConfigError, VidLLMConfig
-from vidllm_ros.model.grounding import GroundingDecoder
-from vidllm_ros.model.language import LanguageModel
-from vidllm_ros.model.language_types import ScenePrefix
 from vidllm_ros.model.outputs import Answer, Box3D, GeometryOutput, SceneTokens
-from vidllm_ros.model.patches import PatchConstructor
-from vidllm_ros.model.reconstruction import ReconstructionModel
+from vidllm_ros.model.reasoning.grounding import GroundingDecoder
+from vidllm_ros.model.reasoning.language import LanguageModel
+from vidllm_ros.model.reasoning.language_types import ScenePrefix
+from vidllm_ros.model.reasoning.patches import PatchConstructor
+from vidllm_ros.model.reconstruction.branch import ReconstructionModel
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -28,7 +28,7 @@ LEVEL_FROM_OPTICAL = np.array(
 )
 
 
-class VidLLM(nn.Module):
+class VidLLM(Pretrained):
     """The whole network.
 
     Args:
@@ -47,8 +47,7 @@ class VidLLM(nn.Module):
         tokenizer: PreTrainedTokenizerBase | None = None,
         language: LanguageModel | None = None,
     ) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, tokenizer)
         self.reconstruction = ReconstructionModel(config)
         self._patches: PatchConstructor | None = None
         self._language: LanguageModel | None = None
@@ -61,22 +60,10 @@ class VidLLM(nn.Module):
             self._grounding = GroundingDecoder(config.grounding)
         self.eval()
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str = "cpu", dtype: str = "auto") -> VidLLM:
-        """Load a checkpoint folder; see ``checkpoint.load``.
-
-        Raises:
-            CheckpointError: the folder is no usable checkpoint; one sentence says why.
-        """
-        from vidllm_ros.model.checkpoint import load
-
-        return load(folder, device, dtype)
-
-    def save_pretrained(self, folder: str | Path, dtype: str = "auto") -> None:
-        """Write config.json, model.safetensors and the tokenizer; see ``checkpoint.save``."""
-        from vidllm_ros.model.checkpoint import save
-
-        save(self, folder, dtype)
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """Of the language model; None for a network that only reconstructs."""
+        return None if self._language is None else self._language.tokenizer
 
     def set_precision(self, dtype: torch.dtype | None) -> None:
         """Weights to ``dtype`` (None: as they are), except the reconstruction heads, which work in float32."""

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
 from vidllm_ros.node.map_files import save_map
-from vidllm_ros.node.parameters import Parameters
+from vidllm_ros.node.parameters.declared import Parameters
 from vidllm_ros.node.session import Session
 from vidllm_ros.perception.errors import SaveError
 from vidllm_ros.srv import SaveMap

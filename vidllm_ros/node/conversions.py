@@ -1,4 +1,4 @@
-"""Between our values and ROS messages: every message the node publishes is built here or in ``markers``."""
+"""Between our values and ROS messages: every message is built here, in ``clouds`` or in ``markers``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose, PoseStamped, PoseWithCovarianceStamped, Quaternion, Transform, TransformStamped
 from nav_msgs.msg import Path
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox3D, Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
 from vidllm_ros.model.outputs import Box3D
 
 _NANOSECONDS = 1_000_000_000
-_CLOUD = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4")])
-_CLOUD_WITH_CONFIDENCE = np.dtype([*_CLOUD.descr, ("confidence", "<f4")])
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -71,40 +69,6 @@ def matrix_from_transform(transform: Transform) -> np.ndarray | None:
     matrix[:3, :3] = Rotation.from_quat(values[3:]).as_matrix()
     matrix[:3, 3] = values[:3]
     return matrix
-
-
-def cloud_message(
-    head: Header, points: np.ndarray, colors: np.ndarray, confidence: np.ndarray | None = None
-) -> PointCloud2:
-    """An unordered cloud with fields x, y, z, rgb (packed, as RViz reads it) and, when given, confidence.
-
-    Args:
-        head: stamp and frame.
-        points: [P, 3] metres.
-        colors: uint8 [P, 3] RGB.
-        confidence: [P] from 0 to 1.
-    """
-    table = np.empty(len(points), dtype=_CLOUD if confidence is None else _CLOUD_WITH_CONFIDENCE)
-    table["x"], table["y"], table["z"] = np.asarray(points, dtype=np.float32).reshape(-1, 3).T
-    red, green, blue = np.asarray(colors, dtype=np.uint32).reshape(-1, 3).T
-    table["rgb"] = red << 16 | green << 8 | blue
-    if confidence is not None:
-        table["confidence"] = confidence
-    fields = [
-        PointField(name=name, offset=table.dtype.fields[name][1], datatype=PointField.FLOAT32, count=1)
-        for name in table.dtype.names
-    ]
-    return PointCloud2(
-        header=head,
-        height=1,
-        width=len(table),
-        fields=fields,
-        is_bigendian=False,
-        point_step=table.itemsize,
-        row_step=table.nbytes,
-        data=byte_array(table.view(np.uint8)),
-        is_dense=True,
-    )
 
 
 def depth_message(head: Header, depth: np.ndarray) -> Image:

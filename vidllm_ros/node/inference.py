@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from vidllm_ros.node import conversions
-from vidllm_ros.node.anchor import look_up
-from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.health import Health, describe
-from vidllm_ros.node.publishers import Publishers
-from vidllm_ros.node.tf import TfBroadcaster
+from vidllm_ros.node.frames.anchor import look_up
+from vidllm_ros.node.frames.tf import TfBroadcaster
+from vidllm_ros.node.frames.transforms import TransformBuffer, TransformError
+from vidllm_ros.node.output.health import Health, describe
+from vidllm_ros.node.output.publishers import Publishers
+from vidllm_ros.node.parameters.config import NodeConfig
 from vidllm_ros.node.throttle import Throttle
-from vidllm_ros.node.transforms import TransformBuffer, TransformError
 from vidllm_ros.perception.errors import DropReason, NoWindowError, StaleWindowError, StampNotHeldError
-from vidllm_ros.perception.memory import free_memory, is_out_of_memory
+from vidllm_ros.perception.out_of_memory import free_memory, is_out_of_memory
 from vidllm_ros.perception.pipeline import Pipeline
 from vidllm_ros.perception.types import Box3D, Window, WindowResult, WindowStatus
 
@@ -131,6 +131,7 @@ class Inference:
             self._newest_pose_ns = -1
             self._map_changed = False
             self._publishers.clear(self._map_stamp_ns)
+        self._throttle.clear()  # what was reported of the past is news again
 
     def _process(self, window: Window) -> WindowResult | None:
         outside = look_up(window, self.config, self._buffer)

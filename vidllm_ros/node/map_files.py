@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidllm_ros.node.config import NodeConfig
+from vidllm_ros.node.parameters.config import NodeConfig
 from vidllm_ros.perception.errors import SaveError
+from vidllm_ros.perception.mapping.save import save_cloud, save_trajectory
 from vidllm_ros.perception.pipeline import Pipeline
-from vidllm_ros.perception.save import save_cloud, save_trajectory
 
 
 def allowed_path(path: str, folder: str) -> Path:

@@ -15,19 +15,19 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from vidllm_ros.model import CheckpointError
-from vidllm_ros.node.camera_input import resolve_topics
 from vidllm_ros.node.commands import Commands
-from vidllm_ros.node.config import NodeConfig
-from vidllm_ros.node.diagnostics import Snapshot, diagnostics
+from vidllm_ros.node.input.camera_input import resolve_topics
+from vidllm_ros.node.input.watch import PATIENCE, look
 from vidllm_ros.node.map_files import save_map
-from vidllm_ros.node.parameters import Parameters
+from vidllm_ros.node.output.diagnostics import Snapshot, diagnostics
+from vidllm_ros.node.parameters.config import NodeConfig
+from vidllm_ros.node.parameters.declared import Parameters
 from vidllm_ros.node.qos import EVENTS
-from vidllm_ros.node.query_server import QueryServer
-from vidllm_ros.node.questions import Question
+from vidllm_ros.node.questions.exchange import Question
+from vidllm_ros.node.questions.query_server import QueryServer
 from vidllm_ros.node.ros_logging import forward_logs, stop_forwarding
 from vidllm_ros.node.session import Session
 from vidllm_ros.node.throttle import Throttle
-from vidllm_ros.node.watch import PATIENCE, look
 from vidllm_ros.node.worker import NotActiveError
 from vidllm_ros.perception.config import PerceptionConfig
 from vidllm_ros.perception.errors import SaveError

@@ -10,13 +10,13 @@ import torch
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
-from vidllm_ros.node.answering import Answerer
-from vidllm_ros.node.camera_input import CameraInput
 from vidllm_ros.node.checkpoints import describe_device, load_model, resolve_checkpoint, resolve_device
-from vidllm_ros.node.config import NodeConfig
+from vidllm_ros.node.frames.tf import TfBroadcaster, TfListener
 from vidllm_ros.node.inference import Inference
-from vidllm_ros.node.publishers import Publishers
-from vidllm_ros.node.tf import TfBroadcaster, TfListener
+from vidllm_ros.node.input.camera_input import CameraInput
+from vidllm_ros.node.output.publishers import Publishers
+from vidllm_ros.node.parameters.config import NodeConfig
+from vidllm_ros.node.questions.answering import Answerer
 from vidllm_ros.node.throttle import Throttle
 from vidllm_ros.node.worker import Worker
 from vidllm_ros.perception.config import PerceptionConfig

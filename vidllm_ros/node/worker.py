@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from vidllm_ros.node.questions import ErrorCode, Question
+from vidllm_ros.node.questions.exchange import ErrorCode, Question
 
 _LOGGER = logging.getLogger(__name__)
 

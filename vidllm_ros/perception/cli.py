@@ -87,7 +87,7 @@ def process_source(
         rate: frames per second of a folder without stamps.
         intrinsics: fx, fy, cx, cy in pixels, when known.
     """
-    from vidllm_ros.perception.sources import read_frames
+    from vidllm_ros.perception.windows.sources import read_frames
 
     matrix = None
     if intrinsics is not None:
@@ -157,7 +157,7 @@ def write_results(pipeline: Pipeline, folder: Path, boxes: list[Box3D], answers:
     Raises:
         SaveError: a file cannot be written.
     """
-    from vidllm_ros.perception.save import save_cloud, save_trajectory, write_atomically
+    from vidllm_ros.perception.mapping.save import save_cloud, save_trajectory, write_atomically
 
     folder.mkdir(parents=True, exist_ok=True)
     comments = {"frame": "map (z up, metres)", **pipeline.config.values()}

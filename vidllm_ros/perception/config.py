@@ -141,7 +141,14 @@ class StitchConfig(_Group):
     """How consecutive windows are joined by their shared frames, and when they are not."""
 
     scale_tolerance: float = _parameter(
-        0.05, "Relative difference to the map's metres up to which a window keeps its own scale (SE(3)).", 0.0, 1.0
+        0.05, "Relative difference to the map's metres up to which the map returns to a window's metres.", 0.0, 1.0
+    )
+    scale_pull: float = _parameter(
+        0.1,
+        "Share of that difference by which it does; surfaces seen by both lie apart by as much, and 1 lets each window "
+        "keep its own metres.",
+        0.0,
+        1.0,
     )
     max_scale_ratio: float = _parameter(2.0, "Scale ratio, either way, above which a window is rejected.", 1.0, 100.0)
     max_residual: float = _parameter(
@@ -205,6 +212,10 @@ class GravityConfig(_Group):
         50.0, "Largest angle between the floor's normal and the cameras' mean upward axis, degrees.", 0.0, 90.0
     )
     min_camera_height: float = _parameter(0.1, "Smallest height of every camera above the floor, metres.", 0.0, 100.0)
+    settled: float = _parameter(
+        1.5, "Uncertainty of the vertical, degrees, above which later windows still correct the map's tilt.", 0.0, 90.0
+    )
+    max_correction: float = _parameter(3.0, "Largest correction of the map's tilt by one window, degrees.", 0.0, 90.0)
 
 
 @dataclass(frozen=True)

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from vidllm_ros.model import VidLLM
-from vidllm_ros.perception.anchoring import check_poses
-from vidllm_ros.perception.answers import SceneReader
+from vidllm_ros.perception.adjustment.refine import refine
+from vidllm_ros.perception.adjustment.tracks import Tracks
 from vidllm_ros.perception.config import PerceptionConfig
 from vidllm_ros.perception.errors import DropReason, NoWindowError, StaleWindowError, StampNotHeldError
-from vidllm_ros.perception.features import FeatureCache
-from vidllm_ros.perception.frames import FrameCounts
-from vidllm_ros.perception.geometry import compute_geometry
-from vidllm_ros.perception.mapping import MapBuilder
-from vidllm_ros.perception.memory import free_memory
-from vidllm_ros.perception.scene import remembered_scene, window_scene
-from vidllm_ros.perception.stitching import Placement
-from vidllm_ros.perception.tracks import Tracks
-from vidllm_ros.perception.types import Answer, Box3D, Frame, Scene, Timings, Window, WindowResult, WindowStatus
-from vidllm_ros.perception.window import Outcome, WindowBuffer
+from vidllm_ros.perception.geometry.features import FeatureCache, FrameFeatures
+from vidllm_ros.perception.geometry.reconstruct import reconstruct
+from vidllm_ros.perception.mapping.anchoring import check_poses
+from vidllm_ros.perception.mapping.builder import Decision, MapBuilder
+from vidllm_ros.perception.mapping.cloud import PointCloud
+from vidllm_ros.perception.mapping.stitching import Placement
+from vidllm_ros.perception.out_of_memory import Attempt, attempts, free_memory
+from vidllm_ros.perception.scenes.answers import SceneReader
+from vidllm_ros.perception.scenes.scene import remembered_scene, window_scene
+from vidllm_ros.perception.stopwatch import Stopwatch
+from vidllm_ros.perception.types import (
+    Answer,
+    Box3D,
+    Frame,
+    Reconstruction,
+    Scene,
+    Timings,
+    Window,
+    WindowResult,
+    WindowStatus,
+)
+from vidllm_ros.perception.windows.frames import FrameCounts
+from vidllm_ros.perception.windows.window import Outcome, WindowBuffer
 
 
 class Pipeline:
@@ -95,46 +108,70 @@ class Pipeline:
             StaleWindowError: a reset came in between.
             ValueError: ``T_map_camera`` is no pose.
         """
+        with self._accounted(window):
+            poses = None if T_map_camera is None else check_poses(T_map_camera, len(window.frames))
+            for attempt in attempts(window, self.free_memory):
+                clock = Stopwatch()
+                with attempt:
+                    seen = self._look(attempt.window)
+                    clock.lap("encode")
+                    reconstruction = self._reconstruct(attempt.window, seen)
+                    reconstruction = self._adjust(attempt.window, reconstruction)
+                    clock.lap("reconstruct")
+            self._buffer.leave_out(attempt.left_out, DropReason.OUT_OF_MEMORY)
+            window_id, decision, cloud = self._place(window, attempt, reconstruction, poses, up_camera)
+            clock.lap("fuse")
+            return _describe(window_id, attempt, reconstruction, decision, cloud, Timings(**clock.seconds))
+
+    def _look(self, window: Window) -> FrameFeatures:
+        """What the network finds in each frame alone."""
+        return self._features.get(window.frames)
+
+    def _reconstruct(self, window: Window, seen: FrameFeatures) -> Reconstruction:
+        """The network's geometry of all frames together."""
+        return reconstruct(self.model, window, seen, self.config.camera)
+
+    def _adjust(self, window: Window, reconstruction: Reconstruction) -> Reconstruction:
+        """Its cameras adjusted to points that the images share."""
+        if not self.config.refine.enabled:
+            return reconstruction
+        return refine(reconstruction, self._tracks.find(window.frames, self.config.refine))
+
+    def _place(
+        self,
+        whole: Window,
+        attempt: Attempt,
+        reconstruction: Reconstruction,
+        poses: np.ndarray | None,
+        up_camera: np.ndarray | None,
+    ) -> tuple[int, Decision, PointCloud]:
+        """Its place in the map, which it becomes a part of."""
+        if poses is not None:
+            poses = poses[attempt.indices]
+            poses = poses if np.isfinite(poses).all(axis=(1, 2)).any() else None
+        with self._lock:
+            if not self._buffer.is_in_process(whole):
+                raise StaleWindowError("the pipeline was reset while this window was processed; its result is void")
+            decision = self._map.place(attempt.window, reconstruction, poses, up_camera)
+            window_id, self._next_id = self._next_id, self._next_id + 1
+            cloud = self._map.add(window_id, attempt.window, decision)
+            held = dict(self._map.history)
+            self._scenes = {key: scene for key, scene in self._scenes.items() if key in held}
+            rejected = decision.status is WindowStatus.REJECTED
+            self._buffer.finish(whole, Outcome.REJECTED if rejected else Outcome.PLACED)
+        return window_id, decision, cloud
+
+    @contextmanager
+    def _accounted(self, window: Window) -> Iterator[None]:
+        """Keeps the account of a window's frames while it is processed, whatever becomes of it."""
         self._buffer.begin(window)
         try:
-            poses = None if T_map_camera is None else check_poses(T_map_camera, len(window.frames))
-            geometry = compute_geometry(self.model, self._features, self._tracks, window, self.config, self.free_memory)
-            self._buffer.leave_out(geometry.left_out, DropReason.OUT_OF_MEMORY)
-            reconstructed = time.perf_counter()
-            if poses is not None:
-                poses = poses[geometry.indices]
-                poses = poses if np.isfinite(poses).all(axis=(1, 2)).any() else None
-            with self._lock:
-                if not self._buffer.is_in_process(window):
-                    raise StaleWindowError("the pipeline was reset while this window was processed; its result is void")
-                decision = self._map.place(geometry.window, geometry.reconstruction, poses, up_camera)
-                window_id, self._next_id = self._next_id, self._next_id + 1
-                cloud = self._map.add(window_id, geometry.window, decision)
-                held = dict(self._map.history)
-                self._scenes = {key: scene for key, scene in self._scenes.items() if key in held}
-                rejected = decision.status is WindowStatus.REJECTED
-                self._buffer.finish(window, Outcome.REJECTED if rejected else Outcome.PLACED)
+            yield
         except BaseException:
             self._buffer.finish(window, Outcome.FAILED)
             raise
         finally:
             self._keep_only(self._buffer.frames())
-        return WindowResult(
-            window_id=window_id,
-            window=geometry.window,
-            reconstruction=geometry.reconstruction,
-            T_map_window=decision.placement.T_map_window,
-            status=decision.status,
-            reason=decision.reason,
-            scale_source=decision.scale_source,
-            scale_ratio=decision.placement.scale_ratio,
-            gravity_source=decision.gravity_source,
-            points=cloud.points,
-            colors=cloud.colors,
-            point_confidence=cloud.confidence,
-            timings=Timings(*geometry.seconds, time.perf_counter() - reconstructed),
-            warnings=geometry.warnings + decision.warnings,
-        )
 
     def discard(self, window: Window, reason: DropReason) -> None:
         """Leaves a window from ``next_window`` out; its frames that no other window held are dropped for ``reason``."""
@@ -266,3 +303,30 @@ class Pipeline:
         """Frees what was computed of other frames."""
         self._features.keep_only(frames)
         self._tracks.keep_only(frames)
+
+
+def _describe(
+    window_id: int,
+    attempt: Attempt,
+    reconstruction: Reconstruction,
+    decision: Decision,
+    cloud: PointCloud,
+    timings: Timings,
+) -> WindowResult:
+    """Everything there is to publish about a window."""
+    return WindowResult(
+        window_id=window_id,
+        window=attempt.window,
+        reconstruction=reconstruction,
+        T_map_window=decision.placement.T_map_window,
+        status=decision.status,
+        reason=decision.reason,
+        scale_source=decision.scale_source,
+        scale_ratio=decision.placement.scale_ratio,
+        gravity_source=decision.gravity_source,
+        points=cloud.points,
+        colors=cloud.colors,
+        point_confidence=cloud.confidence,
+        timings=timings,
+        warnings=attempt.warnings + decision.warnings,
+    )

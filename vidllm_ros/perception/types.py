@@ -157,8 +157,8 @@ class WindowResult:
         status: how it was placed.
         reason: one sentence when ``status`` is REJECTED, else "".
         scale_source: where the metres come from.
-        scale_ratio: metres of the map per metre of this window, 1.0 when it was placed by SE(3).
-        gravity_source: "tf", "floor" or "assumed level".
+        scale_ratio: metres of the map per metre of this window.
+        gravity_source: "tf", "floor", "vertical edges" or "assumed level".
         points: float32 [P, 3] metres in map, filtered by confidence and range, voxel down-sampled, capped.
         colors: uint8 [P, 3].
         point_confidence: float32 [P] from 0 to 1.

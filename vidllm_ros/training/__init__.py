@@ -1,1 +1,4 @@
-"""The offline training companion; the node never imports it."""
+"""The offline training companion; the node never imports it. Imports ``model`` and ``evaluation``.
+
+Start with ``stages/recipe.py`` and ``loop.py``; ``sample.py`` is what every data source yields.
+"""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vidllm_ros.training.loop import LoopConfig
-    from vidllm_ros.training.teachers import Teacher
+    from vidllm_ros.training.stages.teachers import Teacher
 
 CONFIGS = ("nano", "small", "large")
 # Where no --lr is given. The paper gives none; VGGT was trained at 2e-4 from scratch, and this continues it.
@@ -92,7 +92,7 @@ def run_train(args: argparse.Namespace) -> int:
     import torch
 
     from vidllm_ros.training.processes import connect
-    from vidllm_ros.training.recipe import train_geometry, train_reasoning
+    from vidllm_ros.training.stages.recipe import train_geometry, train_reasoning
 
     accelerator = connect(cpu=args.device == "cpu")
     torch.set_num_threads(args.threads)
@@ -138,7 +138,7 @@ def loop_config(args: argparse.Namespace, size: str) -> LoopConfig:
 
 def _run_stage(args: argparse.Namespace, device: str) -> None:
     from vidllm_ros.model import VidLLM
-    from vidllm_ros.training.recipe import new_network, train_stage_1, train_stage_2
+    from vidllm_ros.training.stages.recipe import new_network, train_stage_1, train_stage_2
 
     model = VidLLM.from_pretrained(args.init) if args.init else new_network(args.config)
     model.float()
@@ -153,7 +153,7 @@ def _run_stage(args: argparse.Namespace, device: str) -> None:
 def _teachers(args: argparse.Namespace, device: str) -> tuple[Teacher, Teacher]:
     """Geometry and semantics; the bundled nano where none is given."""
     from vidllm_ros.checkpoints import NANO
-    from vidllm_ros.training.teachers import CachedTeacher, CheckpointTeacher, ClipTeacher
+    from vidllm_ros.training.stages.teachers import CachedTeacher, CheckpointTeacher, ClipTeacher
 
     named = args.semantic_teacher or str(NANO)
     geometry: Teacher = CheckpointTeacher(args.geometry_teacher or NANO, device=device)
@@ -170,9 +170,9 @@ def _teachers(args: argparse.Namespace, device: str) -> tuple[Teacher, Teacher]:
 def _run_ablations(args: argparse.Namespace, device: str) -> None:
     from vidllm_ros.model import VidLLM
     from vidllm_ros.model.sizes import SIZES
-    from vidllm_ros.training.ablate import Budget, run_ablations
-    from vidllm_ros.training.ablations import chosen
-    from vidllm_ros.training.recipe import room_tokenizer
+    from vidllm_ros.training.ablation.ablate import Budget, run_ablations
+    from vidllm_ros.training.ablation.ablations import chosen
+    from vidllm_ros.training.stages.recipe import room_tokenizer
 
     names = chosen(args.ablate)
     start = VidLLM.from_pretrained(args.init).float() if args.init else None

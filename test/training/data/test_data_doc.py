@@ -1,14 +1,14 @@
 """docs/data.md names every source, in specifications that can be read."""
 
 import re
-from pathlib import Path
 
 import pytest
+from places import REPOSITORY
 
 from vidllm_ros.training.data import SOURCES
 from vidllm_ros.training.data.registry import parse_spec
 
-TEXT = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
+TEXT = (REPOSITORY / "docs/data.md").read_text(encoding="utf-8")
 SPECS = [spec for line in re.findall(r"--data ((?:[a-z0-9]+:\S+ ?)+)", TEXT) for spec in line.strip(" `.").split()]
 
 

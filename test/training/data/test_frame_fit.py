@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidllm_ros.model.sizes import large, nano
-from vidllm_ros.perception.images import fit_image
+from vidllm_ros.perception.geometry.images import fit_image
 from vidllm_ros.training.data.errors import DataError
 from vidllm_ros.training.data.frames import (
     fit_frame,

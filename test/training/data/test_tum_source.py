@@ -11,7 +11,7 @@ import pytest
 from scan_maker import window_config
 from scipy.spatial.transform import Rotation
 
-from vidllm_ros.perception.images import image_to_network
+from vidllm_ros.perception.geometry.images import image_to_network
 from vidllm_ros.training.data import DataError, open_data
 from vidllm_ros.training.data.tum import CAMERAS, read_index
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidllm_ros.model.conv_depth import ConvDepthConfig, ConvDepthModel, ConvEncoder
+from vidllm_ros.model.reconstruction.conv_depth import ConvDepthConfig, ConvDepthModel, ConvEncoder
 from vidllm_ros.training.metric_depth.batches import Mixture
 from vidllm_ros.training.metric_depth.files import load_model, save_model
 from vidllm_ros.training.metric_depth.frame_cache import Frames, write_shard

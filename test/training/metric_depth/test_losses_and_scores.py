@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidllm_ros.model.conv_depth import ConvDepthOutput
+from vidllm_ros.model.reconstruction.conv_depth import ConvDepthOutput
 from vidllm_ros.training.metric_depth.evaluate import best_constant, score
 from vidllm_ros.training.metric_depth.frame_cache import Frames
 from vidllm_ros.training.metric_depth.losses import depth_loss, gradient_loss

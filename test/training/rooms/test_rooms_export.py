@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from vidllm_ros import cli
-from vidllm_ros.evaluation import messages, truth
-from vidllm_ros.evaluation.bags import Bag
-from vidllm_ros.evaluation.folders import FrameFolder
+from vidllm_ros.evaluation.recordings import messages, truth
+from vidllm_ros.evaluation.recordings.bags import Bag
+from vidllm_ros.evaluation.recordings.folders import FrameFolder
 from vidllm_ros.training.rooms import room_video
 
 ARGUMENTS = ["rooms", "--seed", "4", "--size", "56x42", "--seconds", "0.5", "--rate", "12", "--questions", "15"]

@@ -11,7 +11,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from vidllm_ros.model.checkpoint import load
 from vidllm_ros.model.config import VidLLMConfig
 from vidllm_ros.model.convert.card import (
     DINOV2_LICENCE,
@@ -25,7 +24,7 @@ from vidllm_ros.model.convert.card import (
 from vidllm_ros.model.convert.names import DROPPED_PARTS, ENCODER, VGGT, Renamed, dinov2_rules, rename
 from vidllm_ros.model.convert.shapes import Heads, implied_config
 from vidllm_ros.model.convert.sources import ConversionError, read_tensors
-from vidllm_ros.model.language import LanguageModel
+from vidllm_ros.model.reasoning.language import LanguageModel
 from vidllm_ros.model.vidllm import VidLLM
 
 # What a source fills completely or not at all.
@@ -82,7 +81,7 @@ def convert(request: Request) -> Conversion:
     """
     if request.vggt is None and request.dinov2 is None and request.llm is None:
         raise ConversionError("nothing to convert: give VGGT, DINOv2 or a language model")
-    start = load(request.vggt) if request.vggt is not None and is_checkpoint(request.vggt) else None
+    start = VidLLM.from_pretrained(request.vggt) if request.vggt is not None and is_checkpoint(request.vggt) else None
     given, used, origins = _gather(request, start)
     config = start.config if start is not None else implied_config(given.tensors, request.base, request.heads)
     with torch.random.fork_rng(devices=[]):

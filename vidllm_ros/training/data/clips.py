@@ -1,6 +1,6 @@
 """Small posed RGB-D clips: a folder with ``frames.json``, the layout that ``vidllm rooms`` writes as well.
 
-See ``evaluation.folders`` for the files.
+See ``evaluation.recordings.folders`` for the files.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.folders import INDEX, FrameFolder, entry_stamp
-from vidllm_ros.evaluation.truth import load
+from vidllm_ros.evaluation.recordings.folders import INDEX, FrameFolder, entry_stamp
+from vidllm_ros.evaluation.recordings.truth import load
 from vidllm_ros.model.config import VidLLMConfig
 from vidllm_ros.training.data.errors import DataError, log
 from vidllm_ros.training.data.frames import pinhole, read_rgb, read_window, undistort, usable_pose

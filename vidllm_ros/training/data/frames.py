@@ -11,7 +11,7 @@ import numpy as np
 
 from vidllm_ros.model.config import VidLLMConfig
 from vidllm_ros.model.outputs import Box3D
-from vidllm_ros.perception.images import fit_image, image_to_network
+from vidllm_ros.perception.geometry.images import fit_image, image_to_network
 from vidllm_ros.training.data.errors import DataError, log
 from vidllm_ros.training.sample import Sample
 

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidllm_ros.model.config import VidLLMConfig
-from vidllm_ros.training.data.annotations import AnnotatedScans, Annotation, by_scene
 from vidllm_ros.training.data.clips import Clips, find_clips
 from vidllm_ros.training.data.errors import DataError, log
-from vidllm_ros.training.data.multi3drefer import read_multi3drefer
-from vidllm_ros.training.data.referit3d import read_referit3d
 from vidllm_ros.training.data.rooms import SPLITS, RoomSource
-from vidllm_ros.training.data.scan2cap import read_scan2cap
-from vidllm_ros.training.data.scannet import Scans, find_scenes
-from vidllm_ros.training.data.scanqa import read_scanqa
-from vidllm_ros.training.data.scanrefer import read_scanrefer
-from vidllm_ros.training.data.scenes import SceneSource
-from vidllm_ros.training.data.sqa3d import read_sqa3d
+from vidllm_ros.training.data.scannet.annotations import AnnotatedScans, Annotation, by_scene
+from vidllm_ros.training.data.scannet.multi3drefer import read_multi3drefer
+from vidllm_ros.training.data.scannet.referit3d import read_referit3d
+from vidllm_ros.training.data.scannet.scan2cap import read_scan2cap
+from vidllm_ros.training.data.scannet.scanqa import read_scanqa
+from vidllm_ros.training.data.scannet.scanrefer import read_scanrefer
+from vidllm_ros.training.data.scannet.scans import Scans, find_scenes
+from vidllm_ros.training.data.scannet.scenes import SceneSource
+from vidllm_ros.training.data.scannet.sqa3d import read_sqa3d
 from vidllm_ros.training.data.tum import CAMERAS, TumSequences, find_sequences
 from vidllm_ros.training.sample import Sample
 

@@ -16,8 +16,8 @@ from typing import TypeVar
 import numpy as np
 
 from vidllm_ros.evaluation.errors import EvaluationError
-from vidllm_ros.evaluation.trajectory import associate
-from vidllm_ros.evaluation.trajectory_files import read_tum
+from vidllm_ros.evaluation.metrics.trajectory import associate
+from vidllm_ros.evaluation.recordings.trajectory_files import read_tum
 from vidllm_ros.model.config import VidLLMConfig
 from vidllm_ros.training.data.errors import DataError, log, reason
 from vidllm_ros.training.data.frames import pinhole, read_depth, read_rgb, read_window, undistort

@@ -1,1 +1,4 @@
-"""Training and evaluation of the convolutional Metric Depth Model on single frames: rendered rooms and real rooms."""
+"""Metric depth of real rooms: frames rendered ahead and real ones, augmented, train the convolutional depth model.
+
+Start with ``train.py``; ``render.py`` fills the caches it reads, ``evaluate.py`` scores real clips. Imports ``rooms``.
+"""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vidllm_ros.model.conv_depth import ConvDepthModel
+from vidllm_ros.model.reconstruction.conv_depth import ConvDepthModel
 from vidllm_ros.training.metric_depth.batches import to_images
 from vidllm_ros.training.metric_depth.files import load_model
 from vidllm_ros.training.metric_depth.frame_cache import Frames

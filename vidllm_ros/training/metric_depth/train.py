@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidllm_ros.model.conv_depth import ConvDepthConfig, ConvDepthModel
+from vidllm_ros.model.reconstruction.conv_depth import ConvDepthConfig, ConvDepthModel
 from vidllm_ros.model.whole_files import replacing
 from vidllm_ros.training.metric_depth.batches import Mixture
 from vidllm_ros.training.metric_depth.evaluate import predict, score

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from .export import VideoRecord, depth_millimetres, new_folder, write_ground_truth
-from .generate import RoomVideo
+from vidllm_ros.training.rooms.export import VideoRecord, depth_millimetres, new_folder, write_ground_truth
+from vidllm_ros.training.rooms.generate import RoomVideo
 
 IMAGE_TOPIC = "/camera/color/image_raw"
 INFO_TOPIC = "/camera/color/camera_info"

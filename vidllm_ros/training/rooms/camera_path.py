@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from .layout import CELL, Room
-from .style import RoomStyle
+from vidllm_ros.training.rooms.layout import CELL, Room
+from vidllm_ros.training.rooms.style import RoomStyle
 
 #: Metres and degrees between successive frames at the nominal rate.
 NOMINAL_RATE_HZ = 4.0

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import cv2
 
-from .errors import RoomError
-from .generate import SPLITS, RoomVideo, room_video
-from .style import STYLES
+from vidllm_ros.training.rooms.errors import RoomError
+from vidllm_ros.training.rooms.generate import SPLITS, RoomVideo, room_video
+from vidllm_ros.training.rooms.style import STYLES
 
 SUMMARY = "Make procedural rooms with exact ground truth, or a bag of one."
 
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_preview(arguments: argparse.Namespace) -> None:
-    from .preview import contact_sheet
+    from vidllm_ros.training.rooms.preview import contact_sheet
 
     if arguments.rooms < 1:
         raise RoomError(f"--rooms is {arguments.rooms}; at least 1 is needed")
@@ -84,13 +84,13 @@ def _video(arguments: argparse.Namespace) -> RoomVideo:
 
 
 def _write_folder(arguments: argparse.Namespace, video: RoomVideo) -> None:
-    from .export import write_folder
+    from vidllm_ros.training.rooms.export import write_folder
 
     write_folder(video, arguments.folder, arguments.questions, _progress(len(video)))
 
 
 def _write_bag(arguments: argparse.Namespace, video: RoomVideo) -> None:
-    from .bag import write_bag
+    from vidllm_ros.training.rooms.bag import write_bag
 
     write_bag(
         video,

@@ -16,14 +16,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vidllm_ros.evaluation.trajectory_files import write_tum
+from vidllm_ros.evaluation.recordings.trajectory_files import write_tum
+from vidllm_ros.training.rooms.errors import RoomError
+from vidllm_ros.training.rooms.generate import RoomFrame, RoomVideo, random_stream
+from vidllm_ros.training.rooms.layout import PlacedObject
+from vidllm_ros.training.rooms.tasks import room_tasks
+from vidllm_ros.training.rooms.visibility import visibility
 from vidllm_ros.training.sample import Sample, TextTask
-
-from .errors import RoomError
-from .generate import RoomFrame, RoomVideo, random_stream
-from .layout import PlacedObject
-from .tasks import room_tasks
-from .visibility import visibility
 
 #: Nanoseconds of the first frame: some time in 2023. Zero means "unknown" to ROS.
 FIRST_STAMP_NS = 1_700_000_000_000_000_000

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .errors import RoomError
-from .materials import COLOURS, Material, named_colour, surface
-from .sketch import Sketch
-from .solids import Solid
+from vidllm_ros.training.rooms.errors import RoomError
+from vidllm_ros.training.rooms.materials import COLOURS, Material, named_colour, surface
+from vidllm_ros.training.rooms.sketch import Sketch
+from vidllm_ros.training.rooms.solids import Solid
 
 #: Colours that a class usually has; the other colours stay common, so that a colour cannot be guessed from the class.
 TYPICAL_COLOURS: dict[str, tuple[str, ...]] = {

@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vidllm_ros.training.rooms.camera_path import NOMINAL_RATE_HZ, camera_path, intrinsic_matrix
+from vidllm_ros.training.rooms.errors import RoomError
+from vidllm_ros.training.rooms.layout import Room, build_room
+from vidllm_ros.training.rooms.renderer import Renderer
+from vidllm_ros.training.rooms.shading import Exposure, develop
+from vidllm_ros.training.rooms.style import RoomStyle, style_named
+from vidllm_ros.training.rooms.tasks import room_tasks
 from vidllm_ros.training.sample import Sample
-
-from .camera_path import NOMINAL_RATE_HZ, camera_path, intrinsic_matrix
-from .errors import RoomError
-from .layout import Room, build_room
-from .renderer import Renderer
-from .shading import Exposure, develop
-from .style import RoomStyle, style_named
-from .tasks import room_tasks
 
 #: A split's number is the first word of every random seed, so that rooms of two splits can never be the same.
 SPLITS = {"train": 1, "val": 2, "test": 3}

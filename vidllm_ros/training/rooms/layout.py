@@ -8,12 +8,11 @@ import cv2
 import numpy as np
 
 from vidllm_ros.model.outputs import Box3D
-
-from .furniture import LABELS, build_object, draw_colour, local_bounds
-from .materials import Material
-from .solids import Solid, SolidBatch
-from .structure import Light, build_structure
-from .style import RoomStyle
+from vidllm_ros.training.rooms.furniture import LABELS, build_object, draw_colour, local_bounds
+from vidllm_ros.training.rooms.materials import Material
+from vidllm_ros.training.rooms.solids import Solid, SolidBatch
+from vidllm_ros.training.rooms.structure import Light, build_structure
+from vidllm_ros.training.rooms.style import RoomStyle
 
 #: Metres per cell of the floor plan on which placement and paths are planned.
 CELL = 0.05

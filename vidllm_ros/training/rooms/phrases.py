@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .furniture import LABELS
-from .materials import COLOURS
+from vidllm_ros.training.rooms.furniture import LABELS
+from vidllm_ros.training.rooms.materials import COLOURS
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 

@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 
 from vidllm_ros.model.outputs import Box3D
+from vidllm_ros.training.rooms.generate import room_sample
+from vidllm_ros.training.rooms.style import RoomStyle
+from vidllm_ros.training.rooms.visibility import visible_boxes
 from vidllm_ros.training.sample import Sample
-
-from .generate import room_sample
-from .style import RoomStyle
-from .visibility import visible_boxes
 
 _EDGES = ((0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7))
 _NEAR = 0.1

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from vidllm_ros.training.rooms.layout import PlacedObject
+from vidllm_ros.training.rooms.phrases import COLOURLESS, QUESTIONS
+from vidllm_ros.training.rooms.visibility import box_in_scene, scene_from_world, visibility
 from vidllm_ros.training.sample import Sample, TextTask
-
-from .layout import PlacedObject
-from .phrases import COLOURLESS, QUESTIONS
-from .visibility import box_in_scene, scene_from_world, visibility
 
 
 class View:

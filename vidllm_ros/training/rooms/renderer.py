@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .layout import Room
-from .shading import Hits, Shader
-from .solids import build_mesh
+from vidllm_ros.training.rooms.layout import Room
+from vidllm_ros.training.rooms.shading import Hits, Shader
+from vidllm_ros.training.rooms.solids import build_mesh
 
 _CHUNK = 16384
 _EXTRA_SAMPLES = ((-0.375, -0.125), (0.3, 0.35))

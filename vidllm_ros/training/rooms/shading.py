@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .layout import Room
-from .materials import LEVELS, TEXELS, TEXTURES, texture_atlas
-from .solids import Mesh
+from vidllm_ros.training.rooms.layout import Room
+from vidllm_ros.training.rooms.materials import LEVELS, TEXELS, TEXTURES, texture_atlas
+from vidllm_ros.training.rooms.solids import Mesh
 
 #: How much of the main light still reaches a place in its shadow (by way of the walls).
 _SHADOW_LIGHT = 0.25

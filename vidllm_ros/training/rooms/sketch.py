@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .materials import Material, named_colour, surface
-from .solids import Solid
+from vidllm_ros.training.rooms.materials import Material, named_colour, surface
+from vidllm_ros.training.rooms.solids import Solid
 
 
 @dataclass

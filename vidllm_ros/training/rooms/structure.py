@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .materials import COLOURS, FLOORS, Material, linear, named_colour, surface
-from .solids import Solid, SolidBatch
-from .style import RoomStyle
+from vidllm_ros.training.rooms.materials import COLOURS, FLOORS, Material, linear, named_colour, surface
+from vidllm_ros.training.rooms.solids import Solid, SolidBatch
+from vidllm_ros.training.rooms.style import RoomStyle
 
 #: Instance ids of what is not furniture (see ``Sample.instances``).
 WALL, FLOOR, CEILING = -1, -2, -3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import RoomError
+from vidllm_ros.training.rooms.errors import RoomError
 
 
 @dataclass(frozen=True)

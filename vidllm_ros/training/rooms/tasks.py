@@ -11,12 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vidllm_ros.training.sample import Sample, TextTask
-
-from .errors import RoomError
-from .furniture import LABELS, draw_colour
-from .layout import PlacedObject
-from .phrases import (
+from vidllm_ros.training.rooms.errors import RoomError
+from vidllm_ros.training.rooms.furniture import LABELS, draw_colour
+from vidllm_ros.training.rooms.layout import PlacedObject
+from vidllm_ros.training.rooms.phrases import (
     BEARINGS,
     COLOURLESS,
     LOCATION_TOKEN,
@@ -28,8 +26,9 @@ from .phrases import (
     metres,
     point_text,
 )
-from .referring import View
-from .visibility import axis_aligned
+from vidllm_ros.training.rooms.referring import View
+from vidllm_ros.training.rooms.visibility import axis_aligned
+from vidllm_ros.training.sample import Sample, TextTask
 
 DISTANCE_STEP = 0.5
 SIZE_STEP = 0.25

@@ -1,1 +1,4 @@
-"""Rooms with modelled furniture, photographic textures and soft light, for training depth on what looks like a home."""
+"""Rooms with modelled furniture, photographs as textures and soft light; assets come from a Debian package.
+
+Start with ``scene.py``; ``assets.py`` fetches furniture and textures, whose licences it lists.
+"""

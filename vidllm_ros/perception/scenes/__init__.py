@@ -1,0 +1,4 @@
+"""What the language model reads, and its answers.
+
+Start with ``scene.py``. Imports ``geometry``, and from ``mapping`` where a window was placed.
+"""

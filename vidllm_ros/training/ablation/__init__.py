@@ -1,0 +1,1 @@
+"""The paper's ablations on procedural rooms. Start with ``ablate.py``."""
