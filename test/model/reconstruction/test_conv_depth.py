@@ -18,10 +18,12 @@ SMALL = ConvDepthConfig(image_size=(28, 42), features=8, fine_features=8)
 CONVOLUTIONAL = MetricDepthConfig(encoder="convolutional", convolutional=SMALL)
 
 
-def model(seed: int = 0) -> ConvDepthModel:
+def model(seed: int = 0, **changes) -> ConvDepthModel:
     torch.manual_seed(seed)
-    made = ConvDepthModel(SMALL).eval()
+    made = ConvDepthModel(replace(SMALL, **changes)).eval()
     torch.nn.init.normal_(made.output.weight, std=0.1)
+    if made.lens is not None:
+        torch.nn.init.normal_(made.lens[2].weight, std=0.3)
     return made
 
 
@@ -50,10 +52,28 @@ def test_the_encoder_has_the_size_of_the_public_one():
 
 
 @torch.no_grad()
-def test_depth_goes_with_the_focal_length():
-    near, far = (model().measure(frames(), torch.full((3,), focal)) for focal in (0.5, 1.0))
-    torch.testing.assert_close(2 * near, far)
+@pytest.mark.parametrize("told", [True, False])
+def test_depth_goes_with_the_focal_length(told):
+    made = model(told_focal=told)
+    near, far = (made.measure(frames(), torch.full((3,), focal)) for focal in (0.5, 1.0))
     assert near.shape == (3, *SMALL.image_size)
+    # A network that is told the focal length may bend the rule.
+    assert torch.allclose(2 * near, far, rtol=1e-5) is not told
+
+
+@torch.no_grad()
+def test_a_new_network_that_is_told_the_focal_length_ignores_it_at_first():
+    torch.manual_seed(0)
+    made = ConvDepthModel(SMALL).eval()
+    one, other = (made(frames(), torch.full((3,), focal).log()).log_canonical for focal in (0.5, 1.0))
+    torch.testing.assert_close(one, other)
+
+
+def test_depth_does_not_teach_the_estimate_of_the_focal_length():
+    made = model()
+    made(frames()).log_canonical.sum().backward()
+    assert all(parameter.grad is None for parameter in made.focal.parameters())
+    assert made.lens[0].weight.grad.abs().sum() > 0
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """The training of the convolutional depth model, on miniatures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from vidllm_ros.training.metric_depth.batches import Mixture
 from vidllm_ros.training.metric_depth.files import load_model, save_model
 from vidllm_ros.training.metric_depth.frame_cache import Frames, write_shard
 from vidllm_ros.training.metric_depth.imagenet_weights import load_imagenet, parameter_names
-from vidllm_ros.training.metric_depth.train import TrainConfig, Trainer, parameter_groups
+from vidllm_ros.training.metric_depth.train import TrainConfig, Trainer, begin_with, parameter_groups
 
 SIZE = (28, 42)
 CONFIG = ConvDepthConfig(image_size=SIZE, features=8, fine_features=8)
@@ -101,3 +103,16 @@ def test_public_weights_find_their_places(tmp_path):
     load_imagenet(encoder, tmp_path / "public.pth")
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, source.state_dict()[name])
+
+
+@torch.no_grad()
+def test_a_network_that_is_told_the_focal_length_begins_as_one_that_is_not():
+    torch.manual_seed(0)
+    untold = ConvDepthModel(replace(CONFIG, told_focal=False)).eval()
+    torch.nn.init.normal_(untold.output.weight, std=0.1)
+    told = ConvDepthModel(CONFIG).eval()
+    begin_with(told, untold)
+    images, focal = torch.rand(2, 3, *SIZE), torch.tensor([0.6, torch.nan])
+    torch.testing.assert_close(told.measure(images, focal), untold.measure(images, focal))
+    with pytest.raises(ValueError, match="another network"):
+        begin_with(untold, told)

@@ -50,6 +50,8 @@ class ConvDepthConfig:
         fine_features: channels of its finest level, at half the image size.
         min_depth: metres; smaller predictions are cut.
         max_depth: metres; larger predictions are cut.
+        told_focal: whether the decoder is told the focal length that is used. Otherwise the network goes by its own
+            belief, which is biased for lenses that the real frames it learned from did not have.
     """
 
     image_size: tuple[int, int] = (84, 112)
@@ -57,6 +59,7 @@ class ConvDepthConfig:
     fine_features: int = 32
     min_depth: float = 0.05
     max_depth: float = 20.0
+    told_focal: bool = True
 
 
 class ConvDepthOutput(NamedTuple):
@@ -166,9 +169,10 @@ class TopDownDecoder(nn.Module):
         self.units = nn.ModuleList([SeparableUnit(fine_features), *coarse])
         self.narrow = conv_norm(features, fine_features)
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """The encoder's maps to [F, fine_features, h, w] at the finest map's size."""
-        x = self.laterals[4](maps[4]) + self.scene(maps[4].mean(dim=(2, 3)))[:, :, None, None]
+    def forward(self, maps: list[Tensor], lens: Tensor | None = None) -> Tensor:
+        """The encoder's maps and ``lens`` [F, features] to [F, fine_features, h, w] at the finest map's size."""
+        scene = self.scene(maps[4].mean(dim=(2, 3)))
+        x = self.laterals[4](maps[4]) + (scene if lens is None else scene + lens)[:, :, None, None]
         x = self.units[4](F.relu(x))
         for level in (3, 2, 1, 0):
             if level == 0:
@@ -188,17 +192,32 @@ class ConvDepthModel(nn.Module):
         self.decoder = TopDownDecoder(config.features, config.fine_features)
         self.output = nn.Conv2d(config.fine_features, 2, 3, padding=1)
         self.focal = nn.Sequential(nn.Linear(TAP_CHANNELS[-1], 64), nn.ReLU(), nn.Linear(64, 1))
+        self.lens: nn.Module | None = None
+        if config.told_focal:
+            # The decoder's scene vector and the depth itself; nothing at first, so that it can join a trained network.
+            self.lens = nn.Sequential(nn.Linear(1, 32), nn.ReLU(), nn.Linear(32, config.features + 1))
+            for value in self.lens[2].parameters():
+                nn.init.zeros_(value)
         nn.init.zeros_(self.output.weight)
         with torch.no_grad():
             assert self.output.bias is not None
             self.output.bias.zero_()
 
-    def forward(self, images: Tensor) -> ConvDepthOutput:
-        """Frames float [F, 3, H, W], RGB in [0, 1], to maps of half their size."""
+    def forward(self, images: Tensor, log_focal: Tensor | None = None) -> ConvDepthOutput:
+        """Frames float [F, 3, H, W], RGB in [0, 1], to maps of half their size.
+
+        Args:
+            images: of the configured size.
+            log_focal: [F] logarithms of known focal lengths in image widths; NaN or None takes the network's estimate.
+        """
         maps = self.encoder(images)
-        out = self.output(self.decoder(maps)).float()
-        log_focal = self.focal(maps[-1].mean(dim=(2, 3))).float()[:, 0]
-        return ConvDepthOutput(out[:, 0] + START_CANONICAL, out[:, 1] + START_SPREAD, log_focal + START_FOCAL)
+        estimate = self.focal(maps[-1].mean(dim=(2, 3))).float()[:, 0] + START_FOCAL
+        # Depth does not teach the estimate: only the true focal length does.
+        used = estimate.detach() if log_focal is None else torch.where(log_focal.isnan(), estimate.detach(), log_focal)
+        lens = None if self.lens is None else self.lens(used[:, None] - START_FOCAL)
+        out = self.output(self.decoder(maps, None if lens is None else lens[:, 1:])).float()
+        shift = START_CANONICAL if lens is None else START_CANONICAL + lens[:, 0].float()[:, None, None]
+        return ConvDepthOutput(out[:, 0] + shift, out[:, 1] + START_SPREAD, estimate)
 
     def measure(self, images: Tensor, focal: Tensor | None = None, size: tuple[int, int] | None = None) -> Tensor:
         """Metric depth [F, h, w] of frames [F, 3, H, W].
@@ -212,9 +231,12 @@ class ConvDepthModel(nn.Module):
         size = size or shape
         if shape != self.config.image_size:
             images = F.interpolate(images, self.config.image_size, mode="bilinear", align_corners=False, antialias=True)
-        out = self(images)
-        estimate = out.log_focal.exp()
-        used = estimate if focal is None else torch.where(focal > 0, focal.to(estimate), estimate)
-        log_depth = out.log_canonical[:, None] + used.log()[:, None, None, None]
+        known = None
+        if focal is not None:
+            focal = focal.to(images)
+            known = torch.where(focal > 0, focal, torch.full_like(focal, torch.nan)).log()
+        out = self(images, known)
+        used = out.log_focal if known is None else torch.where(known.isnan(), out.log_focal, known)
+        log_depth = out.log_canonical[:, None] + used[:, None, None, None]
         depth = F.interpolate(log_depth, size, mode="bilinear", align_corners=False)[:, 0].exp()
         return depth.clamp(self.config.min_depth, self.config.max_depth)

@@ -42,6 +42,7 @@ class TrainConfig:
         lr: peak learning rate.
         encoder_lr: the pretrained encoder's share of it.
         weight_decay: of matrices and kernels.
+        unknown_share: of frames whose focal length the network is not told.
         warmup: steps.
         average_decay: of the exponential average of the weights.
         clip: gradient norm limit.
@@ -54,6 +55,7 @@ class TrainConfig:
     lr: float = 1.5e-3
     encoder_lr: float = 0.5
     weight_decay: float = 0.02
+    unknown_share: float = 0.2
     warmup: int = 150
     average_decay: float = 0.998
     clip: float = 2.0
@@ -150,7 +152,10 @@ class Trainer:
             # A resumed run draws other frames than the one it goes on from.
             rng = np.random.default_rng((self.config.seed, self.step))
             batch = self.mixture.draw(self.config.batch, rng)
-            loss, parts = depth_loss(self.model(batch.images), batch.depth, batch.focal)
+            # Some cameras stay unknown, and the decoder is told the network's own estimate of them.
+            unknown = torch.from_numpy(rng.random(len(batch.focal)) < self.config.unknown_share)
+            told = torch.where(unknown, torch.nan, batch.focal.log())
+            loss, parts = depth_loss(self.model(batch.images, told), batch.depth, batch.focal)
             if not torch.isfinite(loss):
                 raise RuntimeError(f"step {self.step}: the loss is {loss.item()}")
             self._set_rate()
@@ -206,6 +211,14 @@ def parameter_groups(model: ConvDepthModel, config: TrainConfig) -> list[dict[st
     ]
 
 
+def begin_with(model: ConvDepthModel, other: ConvDepthModel) -> None:
+    """Take the weights of another model; what that does not have stays as it is."""
+    missing, unexpected = model.load_state_dict(other.state_dict(), strict=False)
+    odd = [name for name in missing if not name.startswith("lens.")] + unexpected
+    if odd:
+        raise ValueError(f"the model to begin with is another network: {', '.join(odd[:5])}")
+
+
 def _held_out(arguments: argparse.Namespace) -> dict[str, Frames]:
     sets = dict(held_out_clips(arguments.real, arguments.hold_out)) if arguments.hold_out else {}
     for folder in arguments.rooms_val:
@@ -234,6 +247,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="training time in all")
     parser.add_argument("--batch", type=int, default=24, help="frames of a step")
     parser.add_argument("--lr", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--encoder-lr", type=float, default=0.5, help="the encoder's share of it")
     parser.add_argument("--size", default="112x84", metavar="WxH", help="pixels of the network's pictures")
     parser.add_argument("--imagenet", type=Path, help="file of EfficientNet-Lite0's weights; the installed package's")
     parser.add_argument("--from-nothing", action="store_true", help="begin with random weights")
@@ -246,14 +260,16 @@ def main() -> None:
     width, height = (int(side) for side in arguments.size.split("x"))
     model = ConvDepthModel(ConvDepthConfig(image_size=(height, width)))
     if arguments.init:
-        model.load_state_dict(load_model(arguments.init).state_dict())
+        begin_with(model, load_model(arguments.init))
     elif not arguments.from_nothing:
         load_imagenet(model.encoder, arguments.imagenet)
     real = training_clips(arguments.real, arguments.hold_out) if arguments.real else {}
     share = arguments.real_share if real else 0.0
     mixture = Mixture(dict(arguments.rooms), real, share, (height, width), (height // 2, width // 2))
     print(mixture.counts(), flush=True)
-    config = TrainConfig(minutes=arguments.minutes, batch=arguments.batch, lr=arguments.lr)
+    config = TrainConfig(
+        minutes=arguments.minutes, batch=arguments.batch, lr=arguments.lr, encoder_lr=arguments.encoder_lr
+    )
     trainer = Trainer(model, mixture, config, arguments.out, _held_out(arguments))
     if arguments.resume and not trainer.resume():
         print("there is no checkpoint yet: begin", flush=True)
