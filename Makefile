@@ -20,8 +20,8 @@ help: ## list the targets
 demo: build ## make a room bag, replay it through the real node, ask it questions, write demo/report.html
 	@$(IN_ENV) tools/demo.sh demo
 
-check: lint types ## for everyday use: lint, type checks and the tests that need neither ROS nor training
-	@$(IN_ENV) PYTHONPATH=$(CURDIR) pytest $(IN_PARALLEL) test/model test/perception test/evaluation test/test_architecture.py $(PYTEST_ARGS)
+check: lint types ## for everyday use: lint, type checks and the quick tests that need neither ROS nor training
+	@$(IN_ENV) PYTHONPATH=$(CURDIR) pytest $(IN_PARALLEL) -m "not slow" test/model test/perception test/evaluation test/test_architecture.py $(PYTEST_ARGS)
 
 test: lint types build ## lint, type checks and every test, over real ROS 2
 	@# Nodes of one run share the machine and its middleware: what failed beside others gets one chance alone.

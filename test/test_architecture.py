@@ -182,6 +182,7 @@ def test_the_check_itself_tells_right_from_wrong(name, source, allowed):
     assert all(violations(name, imported) is None for imported in imports(name, source)) == allowed
 
 
+@pytest.mark.slow
 def test_everything_but_node_replay_and_doctor_imports_without_ros():
     wanted = [name for name in modules() if place(name)[0] not in WITH_ROS and not name.endswith("__main__")]
     code = f"ROS = {sorted(ROS_PACKAGES)!r}\n{IMPORT_WITHOUT_ROS}"

@@ -58,6 +58,7 @@ def test_true_depth_is_taken_where_the_network_s_pixels_look():
         assert np.abs(small.ravel() - exact[1 if plane is rows else 0]).max() <= 0.5
 
 
+@pytest.mark.slow
 def test_true_depth_and_cameras_are_stitched_without_error(recorded_data, tmp_path):
     clip = recorded_data("tum_fr3_cabinet")
     given = ("--depth", "truth", "--start", "truth", "--set", "refine.enabled=false", "--limit-frames", 48)
@@ -67,6 +68,7 @@ def test_true_depth_and_cameras_are_stitched_without_error(recorded_data, tmp_pa
     assert [window["status"] for window in row["windows"]] == ["first", "stitched"]
 
 
+@pytest.mark.slow
 def test_true_depth_gives_the_cameras_from_nothing(recorded_data, tmp_path):
     """A bare cabinet on a bare floor, where the start says that the camera never moved."""
     given = ("--depth", "truth", "--start", "identity", *REGISTERED, "--limit-frames", 48)
@@ -75,12 +77,14 @@ def test_true_depth_gives_the_cameras_from_nothing(recorded_data, tmp_path):
     assert row["calibration"]["within_3"] > 0.95
 
 
+@pytest.mark.slow
 def test_true_cameras_of_an_office_are_found_from_nothing(recorded_data, tmp_path):
     given = ("--depth", "truth", "--start", "identity", *REGISTERED, "--limit-frames", 32)
     row = run(tmp_path, recorded_data("hololens_office"), *given)
     assert row["posed_frames"] == 32 and row["ate_se3"] < 0.05
 
 
+@pytest.mark.slow
 def test_the_network_s_cameras_around_a_cabinet_are_not_called_good(recorded_data, tmp_path):
     row = run(tmp_path, recorded_data("tum_fr3_cabinet"), *REGISTERED, "--limit-frames", 32)
     assert row["windows"][0]["rotation_deg"] < 15 or row["windows"][0]["status"] == "rejected"

@@ -58,6 +58,7 @@ def test_a_miniature_of_every_size_answers_and_is_saved(size, tmp_path):
     assert len(again.locate(geometry, ["chair"], min_score=0.0)) == len(boxes)
 
 
+@pytest.mark.slow
 def test_the_tables_in_the_documentation_are_true():
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "sizes.py")]
     printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout

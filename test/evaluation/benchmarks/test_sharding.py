@@ -31,6 +31,7 @@ def launched(rank: int, size: int, port: int, arguments):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_report_of_one(evaluate, tiny_checkpoint, tmp_path):
     data = write_clips(tmp_path)
     with socket.socket() as free:

@@ -207,6 +207,7 @@ def furnished_scene(seed: int, objects: list[tuple[int, list[float]]]) -> tuple[
     return SceneTokens(torch.cat(features), torch.cat(positions)), {k: torch.tensor(v) for k, v in boxes.items()}
 
 
+@pytest.mark.slow
 def test_language_and_grounding_learn_two_scenes_together():
     names = ["chair", "table", "lamp"]
     scenes = [

@@ -187,6 +187,7 @@ def test_the_bundled_model_s_cameras_become_better(room):
     assert errors[True][1] < errors[False][1], errors
 
 
+@pytest.mark.slow
 def test_windows_of_a_camera_that_is_turned_by_hand_fit_together(recorded_data):
     """TUM fr1/rpy: fast turns, where the network is tens of degrees off and barely half of the matches fit at first."""
     pipeline = Pipeline(
